@@ -1,0 +1,80 @@
+"""A data set, batch by batch. Batch b of epoch e is a function of (seed, e, b) alone: so a run
+that was broken off goes on with exactly the batches it would have had."""
+
+import numpy as np
+
+from ..core.tensor import tensor
+from ..errors import ArgumentError, ShapeError
+from .check import whole
+from .datasets import Dataset
+
+
+class DataLoader:
+    """Batches of `dataset`: pairs of tensors, images float32 (b, c, h, w) and labels int64 (b,).
+
+    Each `for x, y in loader` runs the next epoch: 0, 1, 2, ...; `next_epoch` may be set.
+    dataset: a Dataset, or anything with a length whose items are pairs (image, label).
+    transform: a function (images, rng) -> images of such a batch, as an array: see `transforms`.
+    drop_last: leave out the last batch if it is smaller than the others.
+    Raises ArgumentError for an option with a value it cannot have.
+    """
+
+    def __init__(
+        self, dataset, batch_size=64, shuffle=False, seed=0, transform=None, drop_last=False
+    ):
+        whole("DataLoader batch_size", batch_size, 1)
+        whole("DataLoader seed", seed)
+        if transform is not None and not callable(transform):
+            raise ArgumentError(f"DataLoader: transform {transform!r} is not a t(images, rng)")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.transform = transform
+        self.drop_last = drop_last
+        self.next_epoch = 0
+        if not len(self):
+            raise ArgumentError(
+                f"DataLoader: {len(dataset)} images make no batch of {batch_size}: "
+                "give a smaller batch_size, or more images"
+            )
+
+    def __len__(self):
+        """How many batches an epoch has."""
+        extra = 0 if self.drop_last else self.batch_size - 1
+        return (len(self.dataset) + extra) // self.batch_size
+
+    def __iter__(self):
+        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
+        return self.epoch(epoch)
+
+    def epoch(self, epoch, start=0):
+        """The batches of that epoch, the first `start` left out."""
+        whole("DataLoader epoch", epoch)
+        whole("DataLoader start", start)
+        n = len(self.dataset)
+        order = self._rng(epoch).permutation(n) if self.shuffle else np.arange(n)
+        return (self._batch(order, epoch, b) for b in range(start, len(self)))
+
+    def _batch(self, order, epoch, b):
+        rows = order[b * self.batch_size :][: self.batch_size]
+        images, labels = gather(self.dataset, rows)
+        if self.transform:
+            images = np.ascontiguousarray(self.transform(images, self._rng(epoch, b)))
+            if len(images) != len(labels) or images.dtype != np.float32:
+                raise ShapeError(
+                    f"DataLoader: the transform made {images.dtype}{list(images.shape)} of "
+                    f"{len(labels)} images: it has to give as many, in float32"
+                )
+        return tensor(images), tensor(labels)
+
+    def _rng(self, *place):
+        seeds = np.random.SeedSequence(self.seed, spawn_key=place)
+        return np.random.Generator(np.random.Philox(seeds))
+
+
+def gather(dataset, rows):
+    if isinstance(dataset, Dataset):
+        return dataset.batch(rows)
+    images, labels = zip(*(dataset[i] for i in rows.tolist()), strict=True)
+    return np.stack(images).astype(np.float32), np.array(labels, np.int64)

@@ -1,0 +1,145 @@
+"""What is done to a batch of images before it is learned from: `t(images, rng) -> images`.
+
+Images are float32 (n, channels, height, width). What is random draws from `rng` alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..errors import ArgumentError, DTypeError, ShapeError
+from .check import whole
+
+
+class Transform:
+    def __call__(self, images, rng=None) -> np.ndarray:
+        """`images`, transformed. Raises DTypeError or ShapeError if they are no such batch."""
+        if images.dtype != np.float32:
+            raise DTypeError(f"{self}: images are float32, not {images.dtype}: use .astype('f4')")
+        if images.ndim != 4:
+            raise ShapeError(f"{self}: images are (n, channels, height, width), not {images.shape}")
+        return self.apply(images, rng)
+
+
+@dataclass(frozen=True)
+class Normalize(Transform):
+    """(x - mean) / std, each one number, or one a channel."""
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def __post_init__(self):
+        if not np.all(np.isfinite(self.mean)) or not np.all(np.greater(self.std, 0)):
+            raise ArgumentError(f"{self}: give finite means, and deviations above 0")
+
+    def apply(self, images, rng):
+        mean, std = (np.float32(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        if not {len(mean), len(std)} <= {1, images.shape[1]}:
+            raise ShapeError(f"{self}: give one number, or one for each channel of {images.shape}")
+        return (images - mean) / std
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """`pixels` of zeros on each of the four sides."""
+
+    pixels: int
+
+    def __post_init__(self):
+        whole("Pad", self.pixels)
+
+    def apply(self, images, rng):
+        n = self.pixels
+        return np.pad(images, ((0, 0), (0, 0), (n, n), (n, n)))
+
+
+@dataclass(frozen=True)
+class Fit(Transform):
+    """To height x width: each pixel becomes the largest square that fits, then zeros around.
+
+    28x28 in 32x32 gets a rim of 2; of 8x8, each pixel becomes 4x4. ShapeError if it is larger.
+    """
+
+    height: int
+    width: int
+
+    def __post_init__(self):
+        whole("Fit height", self.height, 1)
+        whole("Fit width", self.width, 1)
+
+    def apply(self, images, rng):
+        h, w = images.shape[2:]
+        factor = min(self.height // h, self.width // w)
+        if factor == 0:
+            raise ShapeError(f"{self}: images of {h}x{w} are larger: give a larger size")
+        images = images.repeat(factor, axis=2).repeat(factor, axis=3)
+        spare = self.height - factor * h, self.width - factor * w
+        return np.pad(images, ((0, 0), (0, 0), *((s // 2, s - s // 2) for s in spare)))
+
+
+@dataclass(frozen=True)
+class RandomShift(Transform):
+    """Each image by up to `pixels` whole pixels down or up, and right or left; zeros come in."""
+
+    pixels: int
+
+    def __post_init__(self):
+        whole("RandomShift", self.pixels)
+
+    def apply(self, images, rng):
+        n, _, *size = images.shape
+        windows = sliding_window_view(Pad(self.pixels)(images), size, axis=(2, 3))
+        top, left = rng.integers(2 * self.pixels + 1, size=(2, n))
+        return windows[np.arange(n), :, top, left]
+
+
+@dataclass(frozen=True)
+class RandomRotation(Transform):
+    """Each image by an angle of its own, from -degrees to degrees; zeros come in."""
+
+    degrees: float
+
+    def __post_init__(self):
+        if not 0 <= self.degrees <= 180:
+            raise ArgumentError(f"{self}: give an angle from 0 to 180 degrees")
+
+    def apply(self, images, rng):
+        return rotate(images, rng.uniform(-self.degrees, self.degrees, len(images)))
+
+
+def rotate(images, degrees):
+    """Image i counter-clockwise by degrees[i] about its centre, bilinear, zeros outside.
+
+    images: (n, channels, height, width); degrees: (n,).
+    """
+    n, _, h, w = images.shape
+    cos, sin = (f(np.radians(degrees))[:, None, None] for f in (np.cos, np.sin))
+    dy, dx = np.arange(h)[:, None] - (h - 1) / 2, np.arange(w) - (w - 1) / 2
+    # Where each pixel of the result comes from, in a picture with a rim of one zero.
+    y = (dx * sin + dy * cos + (h + 1) / 2).clip(0, h + 1)
+    x = (dx * cos - dy * sin + (w + 1) / 2).clip(0, w + 1)
+    top, left = np.minimum(y.astype(int), h), np.minimum(x.astype(int), w)
+    fy, fx = ((a - b).astype(images.dtype)[..., None] for a, b in ((y, top), (x, left)))
+    rimmed, i = Pad(1)(images).transpose(0, 2, 3, 1), np.arange(n)[:, None, None]
+    upper = rimmed[i, top, left] * (1 - fx) + rimmed[i, top, left + 1] * fx
+    lower = rimmed[i, top + 1, left] * (1 - fx) + rimmed[i, top + 1, left + 1] * fx
+    return (upper * (1 - fy) + lower * fy).transpose(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, init=False)
+class Compose(Transform):
+    """One after the other."""
+
+    transforms: tuple
+
+    def __init__(self, *transforms):
+        for t in transforms:
+            if not callable(t):
+                raise ArgumentError(f"Compose: {t!r} is not a transform: give t(images, rng)")
+        object.__setattr__(self, "transforms", transforms)
+
+    def apply(self, images, rng):
+        for t in self.transforms:
+            images = t(images, rng)
+        return images
