@@ -1,0 +1,180 @@
+"""Elements picked by number: by slices, by integers, by masks. Index and IndexPut are each other's
+transpose: what one takes from several places, the other adds up there."""
+
+from math import prod
+
+import numpy as np
+
+from ..core.op import Op
+from ..core.spec import Spec
+from ..core.tensor import Tensor, as_tensor
+from ..errors import DTypeError, RangeError, ShapeError
+from .elementwise import where
+from .shape import Slice, Transpose, axis_of
+
+# fmt: off
+
+
+class Index(Op):
+    """y[i...] = x[p[i...], q[i...], ...]: an index for each of the first axes, all of one shape"""
+    def infer(self, x, *indices): return Spec((*places(self, x, indices), *x.shape[len(indices):]), x.dtype)
+    def forward(self, x, *indices): return x[inside(self, x.shape, indices)]
+    def vjp(self, g, y, x, *indices): return IndexPut(x.shape)(g, *indices), *(None for _ in indices)
+
+
+class IndexPut(Op):
+    """y[p[i...], q[i...], ...] += x[i...], from zero: the transpose of Index"""
+    shape: tuple[int, ...]
+
+    def infer(self, x, *indices):
+        shape = places(self, Spec(self.shape, x.dtype), indices)
+        if x.shape != (wanted := (*shape, *self.shape[len(indices):])):
+            raise ShapeError(f"{self.name}: {x.shape} put where {wanted} is taken")
+        return Spec(self.shape, x.dtype)
+
+    def forward(self, x, *indices):
+        n = len(indices)
+        indices = np.broadcast_arrays(*inside(self, self.shape, indices))
+        flat = np.ravel_multi_index(indices, self.shape[:n]).reshape(-1)
+        y = np.zeros((prod(self.shape[:n]), prod(self.shape[n:])), x.dtype)
+        if y.shape[1] == 1 and x.dtype.kind == "f":
+            return np.bincount(flat, x.reshape(-1), len(y)).astype(x.dtype).reshape(self.shape)
+        np.add.at(y, flat, x.reshape(len(flat), -1))
+        return y.reshape(self.shape)
+
+    def vjp(self, g, y, x, *indices): return Index()(g, *indices), *(None for _ in indices)
+    def flops(self, y, x, *indices): return prod(x.shape)
+
+
+def places(op, x, indices):
+    """The common shape of the indices."""
+    if bad := [i for i in indices if i.dtype.kind not in "iu"]:
+        raise DTypeError(f"{op.name}: an index must be of integers, not a {bad[0]}")
+    if len(indices) > len(x.shape):
+        raise ShapeError(f"{op.name}: {len(indices)} indices into {x}")
+    try:
+        return np.broadcast_shapes(*[i.shape for i in indices])
+    except ValueError:
+        raise ShapeError(f"{op.name}: indices of shapes {', '.join(str(i.shape) for i in indices)} "
+                         "do not broadcast") from None
+
+
+def inside(op, shape, indices):
+    """The indices, if none points outside of `shape`."""
+    for axis, (n, i) in enumerate(zip(shape, indices)):
+        if i.size and not (0 <= i.min() and i.max() < n):
+            wrong = i.max() if i.max() >= n else i.min()
+            raise RangeError(f"{op.name}: there is no {wrong} among the {n} of dimension {axis}: they "
+                             f"are numbered 0 to {n - 1}")
+    return indices
+
+
+class OneHot(Op):
+    """y[..., k] = 1 where x = k, else 0"""
+    classes: int
+
+    def infer(self, x):
+        if x.dtype.kind not in "iu":
+            raise DTypeError(f"one_hot: of integers, not of {x}")
+        return Spec((*x.shape, self.classes), np.dtype(np.int64))
+
+    def forward(self, x):
+        return np.eye(self.classes, dtype=np.int64)[inside(self, (self.classes,), (x,))]
+
+
+pick = Index()
+# fmt: on
+
+
+def getitem(x, key):
+    """x[key] as NumPy has it: integers, slices, None, ..., masks, and arrays or tensors of integers.
+
+    A view where there are only integers and slices. Raises RangeError for what is not there.
+    """
+    keys = spelled_out(key if isinstance(key, tuple) else (key,), x.ndim)
+    fancy = any(isinstance(k, Tensor | np.ndarray) for k in keys)
+    ranges, shape, at, indices = [], [], [], []  # at: the axes that the indices are for
+    for k in keys:
+        if k is None:
+            shape.append(1)
+            continue
+        n = x.shape[len(ranges)]
+        if isinstance(k, slice):
+            ranges.append(k.indices(n))
+            shape.append(len(range(*ranges[-1])))
+        elif isinstance(k, int) and not fancy:
+            ranges.append((from_end(k, n), from_end(k, n) + 1, 1))
+        else:
+            indices.append(from_end(k, n))
+            at.append(len(shape))
+            ranges.append((0, n, 1))
+            shape.append(n)
+    whole = all(r == (0, n, 1) for r, n in zip(ranges, x.shape))
+    x = (x if whole else Slice(tuple(ranges))(x)).reshape(shape)
+    return at_indices(x, at, indices) if indices else x
+
+
+def spelled_out(keys, ndim) -> list:
+    """One key an axis: ... and what is missing become slices, a mask the indices where it holds."""
+    spelled = []
+    for k in keys:
+        k = np.array(k) if isinstance(k, list) else int(k) if isinstance(k, np.integer) else k
+        mask = isinstance(k, np.ndarray | Tensor) and k.dtype == bool
+        spelled += np.nonzero(as_tensor(k).numpy()) if mask else [k]
+    if not any(k is Ellipsis for k in spelled):
+        spelled.append(Ellipsis)
+    i = next(i for i, k in enumerate(spelled) if k is Ellipsis)
+    missing = ndim - sum(k is not None and k is not Ellipsis for k in spelled)
+    if missing < 0:
+        raise RangeError(f"index: {ndim - missing} indices into a tensor of {ndim} dimensions")
+    return [*spelled[:i], *[slice(None)] * missing, *spelled[i + 1 :]]
+
+
+def from_end(k, n):
+    """Indices in which those below zero count from the end."""
+    if isinstance(k, int):
+        if not -n <= k < n:
+            raise RangeError(f"index: there is no {k} among {n}: they are numbered 0 to {n - 1}")
+        return k % n
+    return where(k < 0, k + n, k) if isinstance(k, Tensor) else np.where(k < 0, k + n, k)
+
+
+def at_indices(x, at, indices):
+    """Take `indices` along the axes `at`; what they give stands where those axes were, if they
+    were neighbours, else in front."""
+    rest = [i for i in range(x.ndim) if i not in at]
+    order = (*at, *rest)
+    y = pick(x if order == (*range(x.ndim),) else Transpose(order)(x), *indices)
+    new, before = y.ndim - len(rest), at[0] if at[-1] - at[0] == len(at) - 1 else 0
+    axes = (*range(new, new + before), *range(new), *range(new + before, y.ndim))
+    return Transpose(axes)(y) if before else y
+
+
+def take(x, index):
+    """y[i...] = x.flat[index[i...]]: elements of the flattened tensor, by number."""
+    return pick(x.reshape(-1), from_end(as_tensor(index), x.size))
+
+
+def gather(x, dim, index):
+    """y[i, j, k] = x[i, index[i, j, k], k], for dim = 1: `index`, of integers, has x's rank."""
+    return pick(x, *grid(x.shape, dim, index, "gather"))
+
+
+def scatter_add(x, dim, index, src):
+    """x, and src[i, j, k] added at [i, index[i, j, k], k], for dim = 1."""
+    return x + IndexPut(x.shape)(src, *grid(x.shape, dim, index, "scatter_add"))
+
+
+def grid(shape, dim, index, what):
+    """For each axis the place of every element of `index`, which says it for `dim` itself."""
+    dim, index = axis_of(dim, len(shape), what), as_tensor(index)
+    outside = any(m > n for i, (m, n) in enumerate(zip(index.shape, shape)) if i != dim)
+    if index.ndim != len(shape) or outside:
+        raise ShapeError(f"{what}: an index of shape {index.shape} does not fit into {shape}")
+    places = np.ogrid[tuple(slice(n) for n in index.shape)]
+    return [index if i == dim else p for i, p in enumerate(places)]
+
+
+def one_hot(x, num_classes):
+    """int64, 1 at [..., x[...]] of a new last dimension. Raises RangeError for other numbers."""
+    return OneHot(num_classes)(x)

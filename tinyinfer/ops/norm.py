@@ -1,0 +1,95 @@
+"""Normalisation, and embedding and dropout beside it: what layers do between the products."""
+
+from math import prod
+
+from ..core.op import Op
+from ..core.spec import Spec
+from ..core.tensor import Tensor
+from ..core.trace import no_grad
+from ..errors import ArgumentError, ShapeError
+from .elementwise import sqrt
+from .index import pick
+from .random import rand
+
+# fmt: off
+
+
+class BatchNorm(Op):
+    """y[n, c, ...] = w[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + b[c]"""
+    eps: float
+
+    def infer(self, x, mean, var, w, b):
+        wanted = Spec(x.shape[1:2], x.dtype)
+        for what, s in ("mean", mean), ("variance", var), ("weight", w), ("bias", b):
+            if s != wanted:
+                raise ShapeError(f"batch_norm: the {what} for {x} must be {wanted}, not {s}")
+        return x
+
+    def forward(self, x, mean, var, w, b):
+        mean, scale, b = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (mean, w / (var + self.eps) ** 0.5, b))
+        return ((x - mean) * scale + b).astype(x.dtype, copy=False)
+
+    def vjp(self, g, y, x, mean, var, w, b):
+        column = lambda v: v.reshape(-1, *[1] * (x.ndim - 2))
+        total = lambda v: v.sum([i for i in range(x.ndim) if i != 1])
+        rate = 1.0 / sqrt(var + self.eps)
+        deviation = total(g * (x - column(mean)))
+        return (lambda: g * column(w * rate), lambda: -total(g) * w * rate,
+                lambda: deviation * w * rate * rate * rate * -0.5, lambda: deviation * rate, lambda: total(g))
+
+    def flops(self, y, x, *rest): return 2 * prod(x.shape)
+
+
+# fmt: on
+
+
+def batch_norm(x, running_mean, running_var, weight, bias, training=False, momentum=0.1, eps=1e-5):
+    """x (n, c, ...) with mean 0 and variance 1 in each channel, times weight (c,), plus bias (c,).
+
+    In training the mean and variance are the batch's, and the States `running_mean` and
+    `running_var` move towards them by `momentum`; else those are used.
+    Ioffe and Szegedy 2015, algorithms 1 and 2.
+    """
+    mean, var = running_mean, running_var
+    if training:
+        others = [i for i in range(x.ndim) if i != 1]
+        count = prod(x.shape) // x.shape[1]
+        if count < 2:
+            raise ShapeError(f"batch_norm: one number a channel, in {x.shape}, has no variance")
+        mean, var = x.mean(others), x.var(others, correction=0)
+        with no_grad():
+            for running, now in (running_mean, mean), (running_var, var * (count / (count - 1))):
+                running.assign(running * (1 - momentum) + now * momentum)
+    return BatchNorm(eps)(x, mean, var, weight, bias)
+
+
+def check_channels(what, x, channels, ndims):
+    if x.ndim not in ndims or x.shape[1] != channels:
+        raise ShapeError(f"{what}: of {ndims} dimensions, the second of {channels}, not {x.shape}")
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """x with mean 0 and variance 1 over its last dimensions, `normalized_shape`; then times
+    weight, plus bias. Ba, Kiros and Hinton 2016."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"layer_norm: {x.shape} does not end in {shape}")
+    over = tuple(range(-len(shape), 0))
+    y = (x - x.mean(over, keepdim=True)) / sqrt(x.var(over, correction=0, keepdim=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def embedding(tokens, weight) -> Tensor:
+    """The rows of weight (words, size) named by the integers in tokens (...) -> (..., size).
+
+    Raises RangeError for a token that has no row.
+    """
+    return pick(weight, tokens)
+
+
+def dropout(x, p=0.5, training=True):
+    """In training, zero with probability p, and else x / (1 - p). Srivastava et al. 2014."""
+    if not 0 <= p < 1:
+        raise ArgumentError(f"dropout: p is a probability below 1, not {p}")
+    return x * (rand(*x.shape) >= p) / (1 - p) if training and p else x

@@ -1,0 +1,144 @@
+"""Pooling: one number for each window of an image."""
+
+from math import prod
+
+import numpy as np
+
+from ..core.op import Op
+from ..core.spec import Spec
+from ..errors import ArgumentError, ShapeError
+from .conv import Pair, add_windows, pair, window_counts, windows
+from .index import IndexPut
+from .shape import concat
+
+# fmt: off
+
+
+class Pool2d(Op):
+    size: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def infer(self, x):
+        if len(x.shape) != 4:
+            raise ShapeError(f"{self.name}: of (batch, channels, rows, columns), not of {x.shape}")
+        count = window_counts(self.name, x.shape[2:], self.size, self.stride, self.sides, (1, 1))
+        return Spec((*x.shape[:2], *count), x.dtype)
+
+    def flops(self, y, x): return prod(y.shape) * prod(self.size)
+
+    @property
+    def sides(self): return tuple((p, p) for p in self.padding)
+
+    def windows(self, x, fill=0):
+        return windows(x, self.size, self.stride, self.sides, fill=fill)
+
+
+class MaxPool2d(Pool2d):
+    """y[n, c, i, j] = max_{k, l} x[n, c, s i + k - p, s j + l - p]; the first of equals wins"""
+    def forward(self, x):
+        views = self.windows(x, lowest(x.dtype))
+        y = views[:, :, 0, 0].copy()
+        for k, l in np.ndindex(self.size):
+            np.maximum(y, views[:, :, k, l], out=y)
+        return y
+
+    def vjp(self, g, y, x):
+        flat = IndexPut((prod(x.shape),))(g, MaxPool2dIndex(self.size, self.stride, self.padding)(x))
+        return flat.reshape(x.shape),
+
+
+class MaxPool2dIndex(Pool2d):
+    """Where in x.flat the maximum of each window is: y = x.flat[index]"""
+    differentiable = False
+
+    def infer(self, x): return Spec(super().infer(x).shape, np.dtype(np.int64))
+
+    def forward(self, x):
+        views = self.windows(x, lowest(x.dtype))
+        at = self.windows(np.arange(x.size).reshape(x.shape))
+        y, best = at[:, :, 0, 0].copy(), views[:, :, 0, 0].copy()
+        for k, l in np.ndindex(self.size):
+            view = views[:, :, k, l]
+            better = (view > best) | (view != view)  # a NaN wins, as in maximum
+            np.copyto(best, view, where=better)
+            np.copyto(y, at[:, :, k, l], where=better)
+        return y
+
+
+class AvgPool2d(Pool2d):
+    """y[n, c, i, j] = mean_{k, l} x[n, c, s i + k - p, s j + l - p]; padding counts as zeros"""
+    def forward(self, x):
+        return self.windows(x).mean((2, 3), dtype=x.dtype)
+
+    def vjp(self, g, y, x): return AvgPool2dInput(self, x.shape)(g),
+
+
+class AvgPool2dInput(Op):
+    """x[n, c, s i + k - p, s j + l - p] += g[n, c, i, j] / (size of a window): its transpose"""
+    pool: AvgPool2d
+    shape: tuple[int, ...]
+
+    def infer(self, g): return Spec(self.shape, g.dtype)
+
+    def forward(self, g):
+        rows = np.broadcast_to((g / prod(self.pool.size))[:, :, None, None],
+                               (*g.shape[:2], *self.pool.size, *g.shape[2:]))
+        return add_windows(rows, self.shape, self.pool.stride, self.pool.sides)
+
+    def vjp(self, u, y, g): return self.pool(u),
+    def flops(self, y, g): return prod(g.shape) * prod(self.pool.size)
+
+
+def lowest(dtype):
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+# fmt: on
+
+
+def pool_op(op, kernel_size, stride, padding):
+    size, p = pair(kernel_size, "kernel_size", 1), pair(padding, "padding")
+    if any(2 * a > k for a, k in zip(p, size)):
+        raise ArgumentError(f"pooling: padding {p} is more than half of the kernel {size}")
+    return op(size, size if stride is None else pair(stride, "stride", 1), p)
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0):
+    """The largest of each window: x (n, c, h, w) -> (n, c, h', w') with
+    h' = (h + 2 padding - kernel_size) // stride + 1. Without `stride`, windows do not overlap."""
+    return pool_op(MaxPool2d, kernel_size, stride, padding)(x)
+
+
+def avg_pool2d(x, kernel_size, stride=None, padding=0):
+    """The mean of each window, padding counted as zeros: shapes as in max_pool2d."""
+    return pool_op(AvgPool2d, kernel_size, stride, padding)(x)
+
+
+def bins(n, parts) -> list[tuple[int, int]]:
+    """Where `parts` windows that cover n begin and end: equal, but for rounding outwards."""
+    return [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]
+
+
+def averaging(n, parts, dtype) -> np.ndarray:
+    """The matrix (parts, n) whose product with n numbers is the mean of each bin."""
+    matrix = np.zeros((parts, n), dtype)
+    for row, (a, b) in zip(matrix, bins(n, parts)):
+        row[a:b] = 1 / (b - a)
+    return matrix
+
+
+def adaptive_avg_pool2d(x, output_size):
+    """Means of windows chosen so that (h', w') = `output_size`; 1 is the mean of the image."""
+    height, width = pair(output_size, "output_size", 1)
+    if (height, width) == (1, 1):
+        return x.mean((2, 3), keepdim=True)
+    h, w = x.shape[2:]
+    return averaging(h, height, x.dtype) @ x @ averaging(w, width, x.dtype).T
+
+
+def adaptive_max_pool2d(x, output_size):
+    """Maxima of windows chosen so that (h', w') = `output_size`; 1 is the maximum of the image."""
+    rows, columns = (bins(n, m) for n, m in zip(x.shape[2:], pair(output_size, "output_size", 1)))
+    largest = lambda i, j: x[:, :, slice(*i), slice(*j)].max((2, 3), keepdim=True)
+    return concat([concat([largest(i, j) for j in columns], 3) for i in rows], 2)

@@ -1,0 +1,240 @@
+"""Many numbers become one. Reductions keep their axes, with size 1: so Sum and BroadcastTo are each
+other's transpose; the functions drop the axes afterwards, with a Reshape, unless `keepdim`."""
+
+from functools import lru_cache, wraps
+from math import prod as size
+
+import numpy as np
+
+from ..core.op import Op
+from ..core.spec import Spec
+from ..errors import DTypeError, RangeError, ShapeError
+from .elementwise import where
+from .shape import Reshape
+
+# fmt: off
+
+
+class Reduce(Op):
+    axes: tuple[int, ...]
+    whole = True  # of integers too
+
+    def infer(self, x):
+        if not (x.floating or self.whole and x.dtype.kind in "iu"):
+            raise DTypeError(f"{self.name}: not of {x}: write x.astype("
+                             f"'{'int64' if self.whole else 'float32'}')")
+        return Spec(tuple([1 if i in self.axes else n for i, n in enumerate(x.shape)]), x.dtype)
+
+    def flops(self, y, x): return size(x.shape)
+
+    def count(self, x): return size([x.shape[a] for a in self.axes])
+
+
+class Sum(Reduce):
+    def forward(self, x): return x.sum(self.axes, keepdims=True, dtype=x.dtype)
+    def vjp(self, g, y, x): return g.broadcast_to(x.shape),
+
+
+class Mean(Reduce):
+    whole = False
+
+    def forward(self, x): return x.mean(self.axes, keepdims=True, dtype=x.dtype)
+    def vjp(self, g, y, x): return (g / self.count(x)).broadcast_to(x.shape),
+
+
+class Var(Reduce):
+    """y = sum (x - mean)^2 / (n - correction)"""
+    correction: float
+    whole = False
+
+    def forward(self, x):
+        d = x - x.mean(self.axes, keepdims=True)
+        return (d * d).sum(self.axes, keepdims=True) / x.dtype.type(self.count(x) - self.correction)
+
+    def vjp(self, g, y, x): return g * (2 / (self.count(x) - self.correction)) * (x - Mean(self.axes)(x)),
+    def flops(self, y, x): return 4 * size(x.shape)
+
+
+class Extreme(Reduce):
+    def infer(self, x):
+        if not self.count(x):
+            raise ShapeError(f"{self.name}: of no elements, in {x}")
+        return super().infer(x)
+
+    def vjp(self, g, y, x):  # equals share
+        winners = (x == y).astype(g.dtype)
+        return g * winners / Sum(self.axes)(winners),
+
+
+class Max(Extreme):
+    def forward(self, x): return x.max(self.axes, keepdims=True)
+
+
+class Min(Extreme):
+    def forward(self, x): return x.min(self.axes, keepdims=True)
+
+
+class ArgMax(Extreme):
+    """Where along the one axis the largest is; of equals, the first"""
+    differentiable = False
+
+    def infer(self, x): return Spec(super().infer(x).shape, np.dtype(np.int64))
+    def forward(self, x): return x.argmax(self.axes[0], keepdims=True)
+
+
+class Prod(Reduce):
+    """Along one axis. The gradient of a factor is the product of the others, right at zeros too"""
+    def forward(self, x): return x.prod(self.axes, keepdims=True, dtype=x.dtype)
+
+    def vjp(self, g, y, x):
+        a, = self.axes
+        n, along = x.shape[a], (*(1 for _ in x.shape[:a]), -1, *(1 for _ in x.shape[a + 1:]))
+        mine = np.eye(n, dtype=bool).reshape(n, *np.reshape(range(n), along).shape)
+        others = where(mine, 1.0, x.reshape(1, *x.shape))  # others[i]: x with a one at i
+        return g * Prod((a + 1,))(others).squeeze(a + 1).movedim(0, a),
+
+
+class LogSumExp(Reduce):
+    """y = log sum exp(x), without overflow"""
+    whole = False
+
+    def forward(self, x):
+        top = x.max(self.axes, keepdims=True)
+        top = np.where(np.isfinite(top), top, 0)
+        return np.log(np.exp(x - top).sum(self.axes, keepdims=True)) + top
+
+    def vjp(self, g, y, x): return g * (x - y).exp(),
+    def flops(self, y, x): return 3 * size(x.shape)
+
+
+class Softmax(Reduce):
+    """y = exp(x) / sum exp(x)"""
+    whole = False
+
+    def infer(self, x): return super().infer(x) and x
+
+    def forward(self, x):
+        y = np.exp(x - x.max(self.axes, keepdims=True))
+        return y / y.sum(self.axes, keepdims=True)
+
+    def vjp(self, g, y, x): return y * (g - Sum(self.axes)(g * y)),
+    def flops(self, y, x): return 4 * size(x.shape)
+
+
+class LogSoftmax(Reduce):
+    """y = x - log sum exp(x)"""
+    whole = False
+
+    def infer(self, x): return super().infer(x) and x
+
+    def forward(self, x):
+        x = x - x.max(self.axes, keepdims=True)
+        return x - np.log(np.exp(x).sum(self.axes, keepdims=True))
+
+    def vjp(self, g, y, x): return g - y.exp() * Sum(self.axes)(g),
+    def flops(self, y, x): return 4 * size(x.shape)
+
+
+# fmt: on
+
+
+def axes_of(dim, ndim: int, what: str) -> tuple[int, ...]:
+    """`dim`, a number, several or None for all, as axes counted from 0."""
+    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    if bad := [d for d in dims if not -ndim <= d < ndim]:
+        raise RangeError(f"{what}: there is no dimension {bad[0]} in a tensor of {ndim}")
+    return tuple(sorted({d % ndim for d in dims}))
+
+
+def reduction(fn):
+    """Let NumPy's names `axis`, `keepdims` stand for PyTorch's `dim`, `keepdim`."""
+
+    @wraps(fn)
+    def call(*args, **options):
+        return fn(*args, **{OTHER_NAMES.get(k, k): v for k, v in options.items()})
+
+    return call
+
+
+OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+@lru_cache(maxsize=1024)
+def steps(op, shape, dim, keepdim, options) -> tuple[Op, ...]:
+    """The reduction, and the dropping of its axes."""
+    axes = axes_of(dim, len(shape), op.name)
+    kept = tuple(n for i, n in enumerate(shape) if i not in axes)
+    return (op(axes, *options),) if keepdim else (op(axes, *options), Reshape(kept))
+
+
+def reduce(op, x, dim, keepdim, *options):
+    for step in steps(
+        op, x.shape, dim if isinstance(dim, int | None) else tuple(dim), keepdim, options
+    ):
+        x = step(x)
+    return x
+
+
+@reduction
+def sum(x, dim=None, keepdim=False):
+    """The sum over `dim` (a number, several, or None: all). Masks count as int64."""
+    return reduce(Sum, x.astype("int64") if x.dtype.kind == "b" else x, dim, keepdim)
+
+
+@reduction
+def mean(x, dim=None, keepdim=False):
+    """The mean over `dim` (a number, several, or None: all)."""
+    return reduce(Mean, x, dim, keepdim)
+
+
+@reduction
+def var(x, dim=None, correction=1, keepdim=False):
+    """The mean squared distance from the mean over `dim`, with n - correction for n."""
+    return reduce(Var, x, dim, keepdim, correction)
+
+
+@reduction
+def max(x, dim=None, keepdim=False):
+    """The largest element over `dim` (a number, several, or None: all); equals share the gradient.
+
+    Unlike PyTorch's, the result is the values alone; see also argmax."""
+    return reduce(Max, x, dim, keepdim)
+
+
+@reduction
+def min(x, dim=None, keepdim=False):
+    """The smallest element over `dim` (a number, several, or None: all)."""
+    return reduce(Min, x, dim, keepdim)
+
+
+@reduction
+def argmax(x, dim=None, keepdim=False):
+    """Where the largest element along `dim` is, int64, of equals the first; without `dim` in the
+    flattened tensor."""
+    return reduce(ArgMax, x, dim, keepdim) if dim is not None else argmax(x.reshape(-1), 0)
+
+
+@reduction
+def prod(x, dim=None, keepdim=False):
+    """The product over `dim` (a number, several, or None: all)."""
+    for axis in reversed(axes_of(dim, x.ndim, "prod")):
+        x = reduce(Prod, x, axis, keepdim)
+    return x
+
+
+@reduction
+def logsumexp(x, dim, keepdim=False):
+    """log sum exp(x) over `dim`, without overflow."""
+    return reduce(LogSumExp, x, dim, keepdim)
+
+
+@reduction
+def softmax(x, dim=-1):
+    """exp(x) / sum exp(x) along `dim`."""
+    return reduce(Softmax, x, dim, True)
+
+
+@reduction
+def log_softmax(x, dim=-1):
+    """The logarithm of softmax along `dim`, exact where softmax is near 0."""
+    return reduce(LogSoftmax, x, dim, True)
