@@ -1,4 +1,5 @@
 import numpy as np
+
 import tinyinfer as ti
 from tinyinfer import nn, optim
 
