@@ -3,7 +3,6 @@
 import hashlib
 import os
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,29 +50,34 @@ FASHION_MNIST = Source(
 def locate(source, file, root=None) -> Path:
     """The path of `file` of `source`; it is downloaded if it is nowhere.
 
-    Looked for in the folder `root` or its subfolder `source.name`, or, without a root, in
-    $TINYINFER_DATA in the same way; then in the cache, which is where downloads go.
+    Looked for in the folder `root`, there first in the subfolder `source.name`, or, without a root,
+    in that subfolder of $TINYINFER_DATA; then in the user's cache, which is where downloads go.
     Raises LoadError if no mirror has the file, or none has it with the right checksum.
     """
-    cached = cache() / source.name / file
-    root = root or os.environ.get("TINYINFER_DATA")
-    places = [Path(root, source.name, file), Path(root, file), cached] if root else [cached]
-    found = next((path for path in places if path.is_file()), None)
-    return found or download(source, file, cached)
+    *_, cached = places = [folder / file for folder in folders(source.name, root)]
+    return next(filter(Path.is_file, places), None) or download(source, file, cached)
 
 
-def cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinyinfer")
+def folders(name, root):
+    if root:
+        yield Path(root, name)
+        yield Path(root)
+    elif data := os.environ.get("TINYINFER_DATA"):
+        yield Path(data, name)
+    yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tinyinfer", name)
 
 
 def download(source, file, target) -> Path:
     """Fetch `file` to `target` from the first mirror that has it whole; else raise LoadError."""
+    # The modules for this are imported late: they are slow to load, and most runs need none.
+    from http.client import HTTPException
+
     failures = []
     for mirror in source.mirrors:
         try:
             fetch(mirror + file, target, source.md5[file])
             return target
-        except (OSError, HTTPException, LoadError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             failures.append(f"{mirror}{file}: {error}")
     raise LoadError(
         f"{source.name}: no mirror gave {file} ({'; '.join(failures)}): "
@@ -94,7 +98,6 @@ def fetch(url, target, md5):
 
 def copy(url, path) -> str:
     """Load `url` into `path`, with a progress bar; returns the MD5 of what came."""
-    # Imported here since they cost a tenth of a second, and most runs download nothing.
     from urllib.request import urlopen
 
     from rich.console import Console

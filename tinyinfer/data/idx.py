@@ -66,5 +66,5 @@ def write(path, array):
     """Save `array` as a gzipped IDX file; equal arrays give equal files."""
     codes = {dtype.newbyteorder("="): code for code, dtype in TYPES.items()}
     header = struct.pack(f">I{array.ndim}I", codes[array.dtype] << 8 | array.ndim, *array.shape)
-    numbers = array.astype(array.dtype.newbyteorder(">")).tobytes()
+    numbers = np.asarray(array, array.dtype.newbyteorder(">")).tobytes()
     Path(path).write_bytes(gzip.compress(header + numbers, mtime=0))

@@ -1,10 +1,12 @@
 """A data set, batch by batch. Batch b of epoch e is a function of (seed, e, b) alone: so a run
 that was broken off goes on with exactly the batches it would have had."""
 
+from operator import index
+
 import numpy as np
 
 from ..core.tensor import tensor
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from .check import whole
 from .datasets import Dataset
 
@@ -61,11 +63,11 @@ class DataLoader:
         images, labels = gather(self.dataset, rows)
         if self.transform:
             images = np.ascontiguousarray(self.transform(images, self._rng(epoch, b)))
-            if len(images) != len(labels) or images.dtype != np.float32:
-                raise ShapeError(
-                    f"DataLoader: the transform made {images.dtype}{list(images.shape)} of "
-                    f"{len(labels)} images: it has to give as many, in float32"
-                )
+            made = f"DataLoader: the transform made {images.dtype}{list(images.shape)}"
+            if len(images) != len(labels):
+                raise ShapeError(f"{made} of {len(labels)} images: it has to give as many")
+            if images.dtype != np.float32:
+                raise DTypeError(f"{made}: images are float32: use .astype('float32')")
         return tensor(images), tensor(labels)
 
     def _rng(self, *place):
@@ -76,5 +78,11 @@ class DataLoader:
 def gather(dataset, rows):
     if isinstance(dataset, Dataset):
         return dataset.batch(rows)
-    images, labels = zip(*(dataset[i] for i in rows.tolist()), strict=True)
-    return np.stack(images).astype(np.float32), np.array(labels, np.int64)
+    items = [dataset[i] for i in rows.tolist()]
+    try:
+        images, labels = zip(*items, strict=True)
+        return np.stack(images).astype(np.float32), np.array([index(y) for y in labels])
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            f"DataLoader: {error}: items are pairs of an image, all of one shape, and a whole number"
+        ) from None

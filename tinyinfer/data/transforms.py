@@ -13,12 +13,16 @@ from .check import whole
 
 
 class Transform:
+    random = False
+
     def __call__(self, images, rng=None) -> np.ndarray:
         """`images`, transformed. Raises DTypeError or ShapeError if they are no such batch."""
         if images.dtype != np.float32:
             raise DTypeError(f"{self}: images are float32, not {images.dtype}: use .astype('f4')")
         if images.ndim != 4:
             raise ShapeError(f"{self}: images are (n, channels, height, width), not {images.shape}")
+        if self.random and rng is None:
+            raise ArgumentError(f"{self}: it is random: give rng, an np.random.Generator")
         return self.apply(images, rng)
 
 
@@ -83,6 +87,7 @@ class RandomShift(Transform):
     """Each image by up to `pixels` whole pixels down or up, and right or left; zeros come in."""
 
     pixels: int
+    random = True
 
     def __post_init__(self):
         whole("RandomShift", self.pixels)
@@ -99,6 +104,7 @@ class RandomRotation(Transform):
     """Each image by an angle of its own, from -degrees to degrees; zeros come in."""
 
     degrees: float
+    random = True
 
     def __post_init__(self):
         if not 0 <= self.degrees <= 180:
@@ -113,18 +119,20 @@ def rotate(images, degrees):
 
     images: (n, channels, height, width); degrees: (n,).
     """
-    n, _, h, w = images.shape
+    n, c, h, w = images.shape
     cos, sin = (f(np.radians(degrees))[:, None, None] for f in (np.cos, np.sin))
     dy, dx = np.arange(h)[:, None] - (h - 1) / 2, np.arange(w) - (w - 1) / 2
     # Where each pixel of the result comes from, in a picture with a rim of one zero.
     y = (dx * sin + dy * cos + (h + 1) / 2).clip(0, h + 1)
     x = (dx * cos - dy * sin + (w + 1) / 2).clip(0, w + 1)
     top, left = np.minimum(y.astype(int), h), np.minimum(x.astype(int), w)
-    fy, fx = ((a - b).astype(images.dtype)[..., None] for a, b in ((y, top), (x, left)))
-    rimmed, i = Pad(1)(images).transpose(0, 2, 3, 1), np.arange(n)[:, None, None]
-    upper = rimmed[i, top, left] * (1 - fx) + rimmed[i, top, left + 1] * fx
-    lower = rimmed[i, top + 1, left] * (1 - fx) + rimmed[i, top + 1, left + 1] * fx
-    return (upper * (1 - fy) + lower * fy).transpose(0, 3, 1, 2)
+    fy, fx = ((a - b).astype(images.dtype) for a, b in ((y, top), (x, left)))
+    planes = Pad(1)(images).swapaxes(0, 1).reshape(c, -1)
+    at = (np.arange(n)[:, None, None] * (h + 2) + top) * (w + 2) + left
+    below = at + w + 2
+    upper = planes.take(at, 1) * (1 - fx) + planes.take(at + 1, 1) * fx
+    lower = planes.take(below, 1) * (1 - fx) + planes.take(below + 1, 1) * fx
+    return (upper * (1 - fy) + lower * fy).swapaxes(0, 1)
 
 
 @dataclass(frozen=True, init=False)
