@@ -1,0 +1,56 @@
+"""Peers side by side: every rival does the same work in turns, in one run, so that what the machine
+does meanwhile hits all alike. Ratios of medians are the result; a time alone is noise."""
+
+import argparse
+import gc
+import statistics
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+OURS = "tinyinfer"
+
+
+def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
+    """{name: median seconds} of calling each function of {name: function}, taking turns."""
+    times = {name: [] for name in rivals}
+    for i in range(warmup + rounds):
+        for name, run in rivals.items():
+            gc.collect()
+            start = time.perf_counter()
+            run()
+            if i >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def compare(title: str, cases: dict[str, dict], unit=1e-6, unit_name="µs", per=1, rounds=30):
+    """Print a row a case: the time of each rival, and ours as a ratio to each peer.
+
+    `cases` is {case: {rival: function}}; `per` is how many operations one call does.
+    """
+    peers = list(dict.fromkeys(name for rivals in cases.values() for name in rivals if name != OURS))
+    table = Table("case", OURS, *peers, *(f"ours / {p}" for p in peers), title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for case, rivals in cases.items():
+        found = interleaved(rivals, rounds)
+        shown = [f"{found[n] / per / unit:.2f} {unit_name}" if n in found else "" for n in (OURS, *peers)]
+        ratios = [f"{found[OURS] / found[p]:.2f}" if p in found else "" for p in peers]
+        table.add_row(case, *shown, *ratios)
+    Console().print(table)
+
+
+def arguments(description: str):
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1, help="of every rival's linear algebra")
+    return parser.parse_args()
+
+
+def use_threads(n: int):
+    """Before NumPy is imported: OpenBLAS reads it only once."""
+    import os
+
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(n)
