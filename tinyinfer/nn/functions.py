@@ -1,6 +1,6 @@
 """Functions as modules: activations, pooling and losses, with the function's own options."""
 
-from inspect import Parameter, Signature, isfunction, signature
+from inspect import Signature, isfunction, signature
 
 from .. import ops as F
 from .module import Module
@@ -12,8 +12,7 @@ class Function(Module):
     def __init_subclass__(cls, of, tensors=1):
         cls.function = staticmethod(of)
         taken = [*signature(of).parameters.values()][tensors:] if isfunction(of) else []
-        cls.options = Signature(taken)
-        cls.__signature__ = Signature([Parameter("self", Parameter.POSITIONAL_ONLY), *taken])
+        cls.options = cls.__signature__ = Signature(taken)
 
     def __init__(self, *args, **kwargs):
         given = self.options.bind(*args, **kwargs)
@@ -52,8 +51,9 @@ class KLDivLoss(Function, of=F.kl_div, tensors=2): """target (log target - logp)
 # fmt: on
 
 
-class Flatten(Function, of=F.flatten):
-    """The dimensions from start_dim become one: (n, c, h, w) -> (n, c h w)."""
+def flatten(x, start_dim=1, end_dim=-1):
+    return F.flatten(x, start_dim, end_dim)
 
-    def __init__(self, start_dim=1, end_dim=-1):
-        super().__init__(start_dim, end_dim)
+
+class Flatten(Function, of=flatten):
+    """The dimensions from start_dim become one: (n, c, h, w) -> (n, c h w)."""

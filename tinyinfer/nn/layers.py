@@ -1,12 +1,19 @@
 """Layers with PyTorch's names, options and first values."""
 
+from math import prod
+
 import numpy as np
 
 from .. import ops as F
 from ..core.tensor import State
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from . import init
 from .module import Module, Parameter
+
+
+def expect(fits, layer, wanted, x, hint=""):
+    if not fits:
+        raise ShapeError(f"{layer}: the input is {wanted}, not {x.shape}{hint}")
 
 
 def weight_and_bias(shape, outputs, fan_in, bias):
@@ -25,41 +32,59 @@ class Linear(Module):
         self.weight, self.bias = weight_and_bias(shape, out_features, in_features, bias)
 
     def forward(self, x):
+        flat = prod(x.shape[1:]) == self.in_features
+        hint = ". Put nn.Flatten() before it" if flat else ""
+        expect(x.shape[-1:] == (self.in_features,), self, f"(..., {self.in_features})", x, hint)
         return F.linear(x, self.weight, self.bias)
 
 
 class Conv(Module):
-    """`dims`-dimensional; its subclasses name the function."""
+    """`dims`-dimensional; its subclasses name the function. `padding="same"` is as much as keeps the
+    size of the image."""
 
     dims: int
     transposed = False
 
     def __init__(
-        self,
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
-        groups=1,
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1,
         bias=True,
-    ):
-        if in_channels % groups or out_channels % groups:
+    ):  # fmt: skip
+        if groups < 1 or in_channels % groups or out_channels % groups:
             raise ArgumentError(
                 f"groups {groups} must divide {in_channels} and {out_channels} channels"
             )
-        size = (kernel_size,) * self.dims if isinstance(kernel_size, int) else tuple(kernel_size)
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, size
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-        first, second = (
-            (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
-        )
-        shape = (first, second // groups, *size)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.dilation, self.groups = dilation, groups
+        size = self.each(kernel_size)
+        ends = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        shape = (ends[0], ends[1] // groups, *size)
         self.weight, self.bias = weight_and_bias(shape, out_channels, init.fan_in(shape), bias)
+        if padding == "same":
+            self.padding = self.same(size)
+
+    def each(self, n):
+        """One number stands for all dimensions."""
+        return (n,) * self.dims if isinstance(n, int) else tuple(n)
+
+    def same(self, size):
+        reach = [d * (k - 1) for d, k in zip(self.each(self.dilation), size)]
+        if any(s != 1 for s in self.each(self.stride)) or any(r % 2 for r in reach):
+            raise ArgumentError(
+                f'padding="same" needs stride 1 and an odd kernel, not {self.stride} and {size}'
+            )
+        return tuple(r // 2 for r in reach) if self.dims > 1 else reach[0] // 2
 
     def options(self):
         return {k: getattr(self, k) for k in ("stride", "padding", "dilation", "groups")}
+
+    def check(self, x):
+        places = ", ".join(("rows", "columns") if self.dims == 2 else ("time",))
+        hint = ". One image alone: x.unsqueeze(0)" if x.shape[:1] == (self.in_channels,) else ""
+        hint = ". Without channels: x.unsqueeze(1)" if self.in_channels == 1 else hint
+        fits = x.ndim == self.dims + 2 and x.shape[1] == self.in_channels
+        hint = hint if x.ndim == self.dims + 1 else ""
+        expect(fits, self, f"(batch, {self.in_channels}, {places})", x, hint)
 
 
 class Conv1d(Conv):
@@ -68,6 +93,7 @@ class Conv1d(Conv):
     dims = 1
 
     def forward(self, x):
+        self.check(x)
         return F.conv1d(x, self.weight, self.bias, **self.options())
 
 
@@ -77,6 +103,7 @@ class Conv2d(Conv):
     dims = 2
 
     def forward(self, x):
+        self.check(x)
         return F.conv2d(x, self.weight, self.bias, **self.options())
 
 
@@ -95,6 +122,7 @@ class ConvTranspose2d(Conv):
         self.output_padding = output_padding
 
     def forward(self, x):
+        self.check(x)
         options = {"output_padding": self.output_padding, **self.options()}
         return F.conv_transpose2d(x, self.weight, self.bias, **options)
 
@@ -102,7 +130,7 @@ class ConvTranspose2d(Conv):
 class BatchNorm2d(Module):
     """(n, c, h, w), each channel with mean 0 and variance 1, scaled and shifted: see ti.batch_norm."""
 
-    ndims = (4,)
+    ndims, wanted = (4,), "(batch, {}, rows, columns)"
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -112,7 +140,8 @@ class BatchNorm2d(Module):
         self.running_var = State(np.ones(num_features, np.float32))
 
     def forward(self, x):
-        F.norm.check_channels(type(self).__name__, x, self.num_features, self.ndims)
+        fits = x.ndim in self.ndims and x.shape[1] == self.num_features
+        expect(fits, self, self.wanted.format(self.num_features), x)
         running = self.running_mean, self.running_var
         return F.batch_norm(
             x, *running, self.weight, self.bias, self.training, self.momentum, self.eps
@@ -122,22 +151,26 @@ class BatchNorm2d(Module):
 class BatchNorm1d(BatchNorm2d):
     """(n, c) or (n, c, t): as BatchNorm2d."""
 
-    ndims = (2, 3)
+    ndims, wanted = (2, 3), "(batch, {0}) or (batch, {0}, time)"
 
 
 class LayerNorm(Module):
     """Mean 0 and variance 1 over the last dimensions, `normalized_shape`: see ti.layer_norm."""
 
-    def __init__(self, normalized_shape, eps=1e-5):
-        shape = (
-            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        )
-        self.normalized_shape, self.eps = shape, eps
-        self.weight = Parameter(np.ones(shape, np.float32))
-        self.bias = Parameter(np.zeros(shape, np.float32))
+    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
+        one = isinstance(normalized_shape, int)
+        self.normalized_shape = (normalized_shape,) if one else tuple(normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight = self.bias = None
+        if elementwise_affine:
+            self.weight = Parameter(np.ones(self.normalized_shape, np.float32))
+            self.bias = Parameter(np.zeros(self.normalized_shape, np.float32))
 
     def forward(self, x):
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        shape = self.normalized_shape
+        fits = x.shape[-len(shape) :] == shape
+        expect(fits, self, f"(..., {', '.join(map(str, shape))})", x)
+        return F.layer_norm(x, shape, self.weight, self.bias, self.eps)
 
 
 class Embedding(Module):
@@ -148,6 +181,8 @@ class Embedding(Module):
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim)))
 
     def forward(self, tokens):
+        if tokens.dtype.kind not in "iu":
+            raise DTypeError(f"{self}: tokens are integers, not {tokens.dtype}: .astype('int64')")
         return F.embedding(tokens, self.weight)
 
 
@@ -156,7 +191,7 @@ class Dropout(Module):
 
     def __init__(self, p=0.5):
         if not 0 <= p < 1:
-            raise ArgumentError(f"dropout: p is a probability below 1, not {p}")
+            raise ArgumentError(f"Dropout: p is a probability below 1, not {p}")
         self.p = p
 
     def forward(self, x):

@@ -1,11 +1,14 @@
 """Modules: plain objects. Whatever States and Modules they hold is found by looking."""
 
 import difflib
+from inspect import signature
 from weakref import ref
 
+from ..core.spec import Spec, as_dtype
 from ..core.tensor import State, Tensor, array_of
 from ..core.trace import Origin, drawing, mode
-from ..errors import LoadError
+from ..errors import ArgumentError, DTypeError, LoadError, TinyinferError
+from .summary import Summary
 
 
 class Parameter(State):
@@ -25,7 +28,8 @@ class Module:
     _hooks = _pre_hooks = ()
 
     def forward(self, *args, **kwargs):
-        raise NotImplementedError(f"{type(self).__name__} has no forward")
+        name = type(self).__name__
+        raise TinyinferError(f"{name} cannot be called: give it a method forward(self, x)")
 
     def __call__(self, *args, **kwargs):
         outer = mode.origin
@@ -40,10 +44,11 @@ class Module:
 
     def _run(self, args, kwargs):
         for hook in self._pre_hooks:
-            args = as_args(hook(self, args), args)
+            new = hook.fn(self, args)
+            args = args if new is None else new if isinstance(new, tuple) else (new,)
         y = self.forward(*args, **kwargs)
         for hook in self._hooks:
-            new = hook(self, args, y)
+            new = hook.fn(self, args, y)
             y = y if new is None else new
         return y
 
@@ -51,23 +56,27 @@ class Module:
 
     def members(self):
         """(name, State or Module) for each that an attribute holds."""
-        for name, value in vars(self).items():
-            if isinstance(value, State | Module):
-                yield name, value
-            elif isinstance(value, list | tuple | dict):
-                inside = value.items() if isinstance(value, dict) else enumerate(value)
-                yield from ((f"{name}.{k}", x) for k, x in inside if isinstance(x, State | Module))
+        return found_in(vars(self))
 
     def named_children(self):
-        """(name, module) for the modules directly inside."""
-        return ((name, x) for name, x in self.members() if isinstance(x, Module))
+        """(name, module) for the modules directly inside, each once."""
+        found = {}
+        for name, x in self.members():
+            if isinstance(x, Module):
+                found.setdefault(x, name)
+        return [(name, x) for x, name in found.items()]
 
-    def named_modules(self, prefix=""):
+    def named_modules(self):
         """(dotted name, module) for this one, whose name is "", and all inside, each once."""
-        found = {self: prefix}
-        for name, child in self.named_children():
-            for inner_name, inner in child.named_modules(f"{prefix}.{name}".lstrip(".")):
-                found.setdefault(inner, inner_name)
+        found = {}
+
+        def visit(name, module):
+            if module not in found:
+                found[module] = name
+                for inner, child in module.named_children():
+                    visit(f"{name}.{inner}".lstrip("."), child)
+
+        visit("", self)
         return [(name, module) for module, name in found.items()]
 
     def states(self) -> dict[State, str]:
@@ -111,6 +120,7 @@ class Module:
         return self.train(False)
 
     def requires_grad_(self, flag=True):
+        """Train the parameters, or, with False, freeze them: they stay among `parameters()`."""
         for p in self.parameters():
             p.requires_grad = flag
         return self
@@ -126,6 +136,20 @@ class Module:
         fn(self)
         return self
 
+    def astype(self, dtype):
+        """Convert every State of floats, in place. Graphs and optimizers made before do not follow:
+        convert first."""
+        if (dtype := as_dtype(dtype)).kind != "f":
+            raise DTypeError(f"the parameters of a module are floats, and cannot become {dtype}")
+        for s in self.states():
+            if s.spec.floating:
+                s.grad = None
+                s._point(Spec(s.shape, dtype), s.numpy().astype(dtype), s.requires_grad)
+        return self
+
+    double = lambda self: self.astype("float64")
+    float = lambda self: self.astype("float32")
+
     def register_forward_hook(self, hook):
         """Call hook(module, args, output) after forward; what it returns, if anything, replaces the
         output. Returns a handle with `.remove()`."""
@@ -139,7 +163,7 @@ class Module:
 
     def state_dict(self) -> dict[str, Tensor]:
         """{dotted name: value now}. A snapshot: it stays as it is when training goes on."""
-        return {name: Tensor(state.node) for state, name in self.states().items()}
+        return {name: state.detach() for state, name in self.states().items()}
 
     def load_state_dict(self, state_dict, strict=True):
         """Take over values by name: all of them, or, if one does not fit, none.
@@ -147,42 +171,81 @@ class Module:
         Raises LoadError with the differences. Unless `strict`, names that are missing here or there
         are passed over; shapes must fit all the same.
         """
-        states = {name: s for s, name in self.states().items()}
-        new = {name: array_of(x) for name, x in state_dict.items()}
-        if wrong := differences(states, new, strict):
-            raise LoadError(f"{type(self).__name__}: these values do not fit:\n" + "\n".join(wrong))
-        for name in states.keys() & new.keys():
-            states[name].assign(new[name].astype(states[name].dtype))
+        load(self, self.states(), state_dict, strict)
+
+    # For people
+
+    def summary(self, *inputs) -> Summary:
+        """What each layer makes of inputs of these shapes, or like these tensors, and what it costs.
+
+        print(model.summary((1, 1, 28, 28))). The model stays as it is, its running statistics too.
+        """
+        return Summary(self, inputs)
 
     def extra_repr(self) -> str:
-        """The options, for repr."""
-        values = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str | tuple)}
-        return ", ".join(f"{k}={v}" for k, v in values.items() if not k.startswith("_"))
+        """The options, for repr: as in the call that made it, without those left as they are."""
+        shown = []
+        for name, option in signature(type(self)).parameters.items():
+            value = getattr(self, name, option.default)
+            if isinstance(option.default, bool):
+                value = value is not None and value is not False  # bias=True became a Parameter
+            if option.default is option.empty and isinstance(value, PLAIN):
+                shown.append(repr(value))
+            elif isinstance(value, PLAIN) and value != option.default:
+                shown.append(f"{name}={value!r}")
+        return ", ".join(shown)
 
     def __repr__(self):
-        lines = [
-            f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()
-        ]
+        children = [(name, x) for name, x in self.members() if isinstance(x, Module)]
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
         inside = "\n  " + "\n  ".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({inside})"
 
 
-class Hook:
-    def __init__(self, module, where, fn):
-        self.module, self.where, self.fn = module, where, fn
-        setattr(module, where, (*getattr(module, where), fn))
+PLAIN = int | float | str | tuple
 
-    def remove(self):
-        hooks = getattr(self.module, self.where)
-        setattr(self.module, self.where, tuple(h for h in hooks if h is not self.fn))
+
+def found_in(container, prefix=""):
+    """(dotted name, State or Module) for each in a container, and in the containers in it."""
+    inside = container.items() if isinstance(container, dict) else enumerate(container)
+    for name, x in inside:
+        if isinstance(x, State | Module):
+            yield f"{prefix}{name}", x
+        elif isinstance(x, list | tuple | dict):
+            yield from found_in(x, f"{prefix}{name}.")
 
 
 def undefined(x):
     return isinstance(x, Tensor) and x.node.value is None
 
 
-def as_args(new, args):
-    return args if new is None else new if isinstance(new, tuple) else (new,)
+class Hook:
+    """One registration of a function: the same function may be registered twice."""
+
+    def __init__(self, module, where, fn):
+        self.module, self.where, self.fn = module, where, fn
+        setattr(module, where, (*getattr(module, where), self))
+
+    def remove(self):
+        hooks = getattr(self.module, self.where)
+        setattr(self.module, self.where, tuple(h for h in hooks if h is not self))
+
+
+def load(owner, states, values, strict=True):
+    """Assign `values` {name: array} to `states` {state: name}: all of them, or none."""
+    what = type(owner).__name__
+    if not isinstance(values, dict):
+        raise LoadError(
+            f"{what}: a dict {{name: values}} can be loaded, not a {type(values).__name__}: "
+            "ti.load(path) reads one from disk"
+        )
+    states = {name: s for s, name in states.items()}
+    new = {name: array_of(x) for name, x in values.items()}
+    if wrong := differences(states, new, strict):
+        raise LoadError(f"{what}: these values do not fit:\n" + "\n".join(wrong))
+    for name, state in states.items():
+        if name in new:
+            state.assign(new[name].astype(state.dtype))
 
 
 def differences(states, new, strict) -> list[str]:
@@ -192,48 +255,69 @@ def differences(states, new, strict) -> list[str]:
     if strict:
         for name in missing:
             close = difflib.get_close_matches(name, extra, 1)
-            hint = f" (the file has {close[0]})" if close else ""
+            hint = f" (there is {close[0]})" if close else ""
             lines.append(f"  missing     {name} {states[name].spec}{hint}")
-        lines += [f"  unexpected  {name} {new[name].shape}" for name in extra]
-    for name in states.keys() & new.keys():
-        if states[name].shape != new[name].shape:
-            lines.append(f"  shape       {name} {states[name].shape} here, {new[name].shape} there")
+        lines += [f"  unexpected  {name} {new[name].dtype}{[*new[name].shape]}" for name in extra]
+    for name, state in states.items():
+        if name in new:
+            x = new[name]
+            if state.shape != x.shape:
+                lines.append(f"  shape       {name} {state.shape} here, {x.shape} there")
+            elif state.spec.floating != (x.dtype.kind == "f"):
+                lines.append(f"  dtype       {name} {state.dtype} here, {x.dtype} there")
     return lines
+
+
+# Putting modules together
 
 
 class Sequential(Module):
     """Modules one after the other. Given a dict, they have its names, else numbers."""
 
     def __init__(self, *layers):
-        named = isinstance(layers[0], dict) if len(layers) == 1 else False
+        named = len(layers) == 1 and isinstance(layers[0], dict)
         self.layers = dict(layers[0]) if named else {str(i): x for i, x in enumerate(layers)}
+        for name, layer in self.layers.items():
+            if isinstance(layer, type) or not callable(layer):
+                raise ArgumentError(
+                    f"Sequential: layer {name} is {layer!r}, no module: write Sequential(nn.Flatten(), "
+                    "nn.Linear(4, 2)), with the brackets; a list as Sequential(*layers)"
+                )
 
     def members(self):
-        return self.layers.items()
+        return found_in(self.layers)
 
     def forward(self, x):
         for layer in self.layers.values():
             x = layer(x)
         return x
 
-    __len__ = lambda self: len(self.layers)
-    __iter__ = lambda self: iter(self.layers.values())
-    __getitem__ = lambda self, i: [*self.layers.values()][i]
-
-
-class ModuleList(Module):
-    """A list whose modules are found, as they would be in a plain one; PyTorch's name for it."""
-
-    def __init__(self, modules=()):
-        self.list = list(modules)
-
-    def members(self):
-        return ((str(i), x) for i, x in enumerate(self.list))
-
-    def append(self, module):
-        self.list.append(module)
+    def append(self, layer):
+        self.layers[str(len(self))] = layer
         return self
 
-    __len__ = lambda self: len(self.list)
-    __iter__ = lambda self: iter(self.list)
-    __getitem__ = lambda self, i: self.list[i]
+    __len__ = lambda self: len(self.layers)
+    __iter__ = lambda self: iter(self.layers.values())
+
+    def __getitem__(self, key):
+        """The layer of that number or name; of a slice, a Sequential of the same layers."""
+        if isinstance(key, slice):
+            return Sequential(dict([*self.layers.items()][key]))
+        return self.layers[key if isinstance(key, str) else [*self.layers][key]]
+
+    def __setitem__(self, key, layer):
+        self.layers[key if isinstance(key, str) else [*self.layers][key]] = layer
+
+
+class ModuleList(Module, list):
+    """A list whose modules are found, as they would be in a plain one; PyTorch's name for it."""
+
+    __hash__, __eq__ = object.__hash__, object.__eq__
+    members = lambda self: found_in(list(self))
+
+
+class ModuleDict(Module, dict):
+    """A dict whose modules are found, as they would be in a plain one; PyTorch's name for it."""
+
+    __hash__, __eq__ = object.__hash__, object.__eq__
+    members = lambda self: found_in(dict(self))

@@ -1,0 +1,94 @@
+"""What a model is made of, layer by layer: shapes, parameters, and multiply-adds.
+
+The model is traced once, so nothing is computed and no State changes. Every step of the graph knows
+the modules it was made in: the innermost one gets its multiply-adds (MACs), half the operations of
+the products of matrices and the convolutions. What else there is (bias, activation) is not counted.
+"""
+
+from typing import NamedTuple
+
+from ..core.tensor import Tensor, placeholder
+from ..graph.control import Scan
+from ..graph.graph import subgraphs
+from ..graph.trace import leaves, trace
+
+
+class Row(NamedTuple):
+    name: str  # dotted; of the model itself ""
+    type: str
+    output: tuple[int, ...] | None  # the shape of the first tensor it returned; None: never called
+    parameters: int  # that no row above has
+    macs: int  # of all its calls
+
+
+class Summary:
+    """`rows`, one for each module that does work of its own, and the totals `parameters`, `trainable`,
+    `macs` and `bytes` (of parameters and buffers). `str(summary)` is a table."""
+
+    def __init__(self, model, inputs):
+        shapes = {}
+
+        def note(module, args, y):
+            shapes[module] = next((t.shape for t in leaves(y)), None)
+
+        hooks = [module.register_forward_hook(note) for module in model.modules()]
+        try:
+            graph = trace(model, *[x if isinstance(x, Tensor) else placeholder(x) for x in inputs])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        macs = macs_by_module(graph)
+        parameters = model.parameters()
+        rest, self.rows = set(parameters), []
+        for name, module in model.named_modules():
+            own = {x for _, x in module.members() if x in rest}
+            rest -= own
+            if own or macs.get(module) or not module.children():
+                numbers = shapes.get(module), sizes(own), macs.get(module, 0)
+                self.rows.append(Row(name, type(module).__name__, *numbers))
+        self.parameters = sizes(parameters)
+        self.trainable = sizes(p for p in parameters if p.requires_grad)
+        self.macs = sum(row.macs for row in self.rows)
+        self.bytes = sum(s.size * s.dtype.itemsize for s in model.states())
+
+    def __str__(self):
+        cells = [("layer", "type", "output", "parameters", "MACs")]
+        for row in self.rows:
+            shape = "never called" if row.output is None else " x ".join(map(str, row.output))
+            cells.append(
+                (row.name or "model", row.type, shape, f"{row.parameters:,}", f"{row.macs:,}")
+            )
+        cells.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}"))
+        widths = [max(map(len, column)) for column in zip(*cells)]
+        lines = [
+            "  ".join([*map(str.ljust, row[:3], widths), *map(str.rjust, row[3:], widths[3:])])
+            for row in cells
+        ]
+        rule = "-" * len(lines[0])
+        frozen = self.parameters - self.trainable
+        end = f"{self.bytes:,} bytes" + (f", {frozen:,} parameters frozen" if frozen else "")
+        lines = [lines[0], rule, *lines[1:-1], rule, lines[-1], end]
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+
+def sizes(parameters):
+    return sum(p.size for p in parameters)
+
+
+def macs_by_module(graph):
+    found = {}
+    for n in graph.steps:
+        if n.origin.modules:
+            module = n.origin.modules[-1]()
+            found[module] = found.get(module, 0) + macs(n)
+    return found
+
+
+def macs(n) -> int:
+    """Of a step; of a loop, those of its body for every turn."""
+    turns = n.inputs[n.op.carries].spec.shape[0] if isinstance(n.op, Scan) else 1
+    inside = sum(macs(inner) for body in subgraphs(n.op).values() for inner in body.steps)
+    own = n.op.flops(n.spec, *[x.spec for x in n.inputs]) // 2 if n.op.anchor else 0
+    return own + turns * inside
