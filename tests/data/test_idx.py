@@ -33,7 +33,7 @@ def test_numbers_are_big_endian(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, content), np.array([1, 256], np.int16))
 
 
-@pytest.mark.parametrize("content", [PLAIN, gzip.compress(PLAIN)])
+@pytest.mark.parametrize("content", [PLAIN, gzip.compress(PLAIN)], ids=["plain", "gzipped"])
 def test_files_may_be_gzipped(tmp_path, content):
     np.testing.assert_array_equal(read(tmp_path, content, idx.IMAGES), ARRAY)
 
