@@ -1,38 +1,52 @@
 """Optimizers: what they remember is State, made at once; so is the learning rate."""
 
+from numbers import Real
+
 import numpy as np
 
-from ..core.tensor import State, Tensor, array_of
+from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
-from ..errors import ArgumentError, LoadError
-from ..nn.module import differences
+from ..errors import ArgumentError, GraphError
+from ..nn.module import load
 from ..ops import sqrt
 
 
 class Optimizer:
-    """Subclasses name their memories in `moments` and say in `update` what one step does.
+    """Subclasses say what they remember of a parameter, `moments`, and what one step does, `update`.
 
-    `parameters` are States, or dicts {"params": [...], option: value} for groups that have options
-    of their own. The learning rate of a group is a State: `group["lr"].assign(0.01)`.
+    `params` are States, or dicts {"params": [...], option: value} for groups that have options of
+    their own; both are found in `param_groups`. Raises ArgumentError for options out of range.
     """
 
-    moments: tuple[str, ...] = ()
-
-    def __init__(self, parameters, lr, **options):
-        parameters = list(parameters)
-        if not parameters:
-            raise ArgumentError("an optimizer needs parameters, and was given none")
-        groups = parameters if isinstance(parameters[0], dict) else [{"params": parameters}]
-        self.groups = [{"lr": lr, **options, **group} for group in groups]
+    def __init__(self, params, **defaults):
+        self.defaults, self.param_groups = defaults, []
         self.memory = {}  # parameter -> {moment: State}
-        for i, group in enumerate(self.groups):
-            group["params"] = list(group["params"])
-            check(group)
-            group["lr"] = State(np.float32(group["lr"]), name=f"lr.{i}")
-            for p in group["params"]:
-                if p in self.memory:
-                    raise ArgumentError(f"{p.name or 'a parameter'} is in the optimizer twice")
-                self.memory[p] = {m: State(np.zeros(p.shape, p.dtype)) for m in self.moments}
+        params = as_list(params)
+        groups = params if isinstance(params[0], dict) else [{"params": params}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group):
+        """Train {"params": [...], option: value} too, say of layers that were frozen before."""
+        group = {**self.defaults, **group, "params": as_list(group["params"])}
+        check(group, self.defaults)
+        memory = dict(self.memory)
+        for p in group["params"]:
+            if p in memory:
+                raise ArgumentError(f"{p.name or 'a parameter'} is in the optimizer twice")
+            zeros, i = np.zeros(p.shape, p.dtype), len(memory)
+            memory[p] = {m: State(zeros, name=f"{i}.{m}") for m in self.moments(group)}
+        self.memory = memory
+        name = f"lr.{len(self.param_groups)}"
+        group |= {"initial_lr": group["lr"], "lr": State(np.float32(group["lr"]), name=name)}
+        self.param_groups.append(Group(group))
+
+    def moments(self, group) -> tuple[str, ...]:
+        """The names of what is remembered of each parameter of a group."""
+        return ()
+
+    def begin(self):
+        """What is done once in a step, before the parameters."""
 
     def update(self, p, g, lr, **rest):
         """What p becomes: it may assign to its moments, which are among the rest."""
@@ -44,48 +58,74 @@ class Optimizer:
             p.grad = None
 
     def step(self):
-        """Change every parameter that has a gradient."""
+        """Change every parameter that has a gradient. Raises GraphError if none has."""
+        if all(p.grad is None for p in self.memory):
+            raise GraphError("no parameter has a gradient: call loss.backward() before step()")
         with no_grad():
-            for group in self.groups:
-                options = {k: v for k, v in group.items() if k != "params"}
+            self.begin()
+            for group in self.param_groups:
+                options = {k: group[k] for k in self.defaults}
                 for p in group["params"]:
                     if p.grad is not None:
                         p.assign(self.update(p, p.grad, **options, **self.memory[p]))
 
     @property
     def lr(self) -> State:
-        return self.groups[0]["lr"]
+        """The learning rate of the first group."""
+        return self.param_groups[0]["lr"]
 
     def states(self) -> dict[State, str]:
         """Every State it keeps, with its name; parameters go by their number."""
-        found = {group["lr"]: f"lr.{i}" for i, group in enumerate(self.groups)}
-        for i, memory in enumerate(self.memory.values()):
-            found |= {state: f"{i}.{moment}" for moment, state in memory.items()}
-        for state, name in found.items():
-            state.name = name
-        return found
+        memories = [state for memory in self.memory.values() for state in memory.values()]
+        return {s: s.name for s in (*(group["lr"] for group in self.param_groups), *memories)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """{name: value now}: learning rates, moments, the count of steps. A snapshot."""
-        return {name: Tensor(state.node) for state, name in self.states().items()}
+        return {name: state.detach() for state, name in self.states().items()}
 
     def load_state_dict(self, state_dict):
         """Take over all values, or, if one does not fit, none: then LoadError has the differences."""
-        states = {name: s for s, name in self.states().items()}
-        new = {name: array_of(x) for name, x in state_dict.items()}
-        if wrong := differences(states, new, strict=True):
-            raise LoadError(f"{type(self).__name__}: these values do not fit:\n" + "\n".join(wrong))
-        for name, state in states.items():
-            state.assign(new[name])
+        load(self, self.states(), state_dict)
 
 
-LIMITS = {"lr": (0, np.inf), "momentum": (0, 1), "beta1": (0, 1), "beta2": (0, 1), "alpha": (0, 1)}
+class Group(dict):
+    """The parameters and options of a group. Its learning rate is a State, which graphs follow:
+    `group["lr"] = 0.01` assigns to it."""
+
+    def __setitem__(self, name, value):
+        if name == "lr":
+            self["lr"].assign(value)
+        else:
+            super().__setitem__(name, value)
 
 
-def check(group):
-    for name, (low, high) in LIMITS.items():
-        if name in group and not low <= group[name] <= high:
-            raise ArgumentError(f"{name} is {group[name]}, and must be from {low} to {high}")
+def as_list(params):
+    several = hasattr(params, "__iter__") and not isinstance(params, Tensor | dict | str)
+    params = [*params] if several else []
+    if not params or not all(isinstance(p, State | dict) for p in params):
+        raise ArgumentError("an optimizer trains a list of parameters: pass model.parameters()")
+    return params
+
+
+LIMITS = {
+    "lr": np.inf,
+    "eps": np.inf,
+    "weight_decay": np.inf,
+    "momentum": 1,
+    "alpha": 1,
+    "betas": 1,
+}
+
+
+def check(group, defaults):
+    if unknown := group.keys() - defaults.keys() - {"params"}:
+        raise ArgumentError(f"no option {', '.join(unknown)}: there are {', '.join(defaults)}")
+    for name in LIMITS.keys() & group.keys():
+        for value in group[name] if name == "betas" else [group[name]]:
+            if not (isinstance(value, Real) and 0 <= value < LIMITS[name]):
+                raise ArgumentError(f"{name} is {value!r}: from 0 to below {LIMITS[name]}, please")
+    if group.get("nesterov") and not group["momentum"]:
+        raise ArgumentError("nesterov looks ahead along the momentum: give momentum=0.9, say")
 
 
 # fmt: off
@@ -96,11 +136,10 @@ class SGD(Optimizer):
 
     weight_decay is added to g, times p. Sutskever et al. 2013.
     """
-    moments = ("v",)
+    def __init__(self, params, lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
-    def __init__(self, params, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
-        self.moments = ("v",) if momentum else ()
-        super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    def moments(self, group): return ("v",) if group["momentum"] else ()
 
     def update(self, p, g, lr, momentum, weight_decay, nesterov, v=None):
         g = g + weight_decay * p if weight_decay else g
@@ -113,57 +152,53 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p = p - lr m' / (sqrt(v') + eps),
 
-    with m' = m / (1 - b1^t), v' = v / (1 - b2^t). weight_decay is added to g, times p.
+    with m' = m / (1 - b1^t), v' = v / (1 - b2^t) in step t. weight_decay is added to g, times p.
     Kingma and Ba 2014, algorithm 1.
     """
-    moments = ("m", "v")
-
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        super().__init__(params, lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay)
-        self.t = State(np.float64(0))  # it goes into beta^t: 64 bits
+        super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+        self.t = State(np.float64(0), name="t")  # it goes into beta^t: 64 bits
 
-    def states(self):
-        return super().states() | {self.t: "t"}
+    def moments(self, group): return "m", "v"
 
-    def step(self):
-        with no_grad():
-            self.t.assign(self.t + 1)
-        super().step()
+    def states(self): return super().states() | {self.t: "t"}
 
-    def update(self, p, g, lr, beta1, beta2, eps, weight_decay, m, v):
+    def begin(self): self.t.assign(self.t + 1)
+
+    def update(self, p, g, lr, betas, eps, weight_decay, m, v):
         g = g + weight_decay * p if weight_decay else g
-        return p - lr * self.direction(g, beta1, beta2, eps, m, v)
+        return p - lr * self.direction(g, betas, eps, m, v)
 
-    def direction(self, g, beta1, beta2, eps, m, v):
-        m.assign(beta1 * m + (1 - beta1) * g)
-        v.assign(beta2 * v + (1 - beta2) * g * g)
-        m_hat = m / (1 - beta1**self.t).astype(g.dtype)
-        v_hat = v / (1 - beta2**self.t).astype(g.dtype)
+    def direction(self, g, betas, eps, m, v):
+        b1, b2 = betas
+        m.assign(b1 * m + (1 - b1) * g)
+        v.assign(b2 * v + (1 - b2) * g * g)
+        m_hat = m / (1 - b1**self.t).astype(g.dtype)
+        v_hat = v / (1 - b2**self.t).astype(g.dtype)
         return m_hat / (sqrt(v_hat) + eps)
 
 
 class AdamW(Adam):
-    """As Adam, but the decay goes past the averages:  p = p - lr (direction + weight_decay p).
+    """As Adam, but the decay goes past the averages:  p = p - lr (m' / (sqrt(v') + eps) + weight_decay p).
 
     Loshchilov and Hutter 2017, algorithm 2.
     """
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def update(self, p, g, lr, beta1, beta2, eps, weight_decay, m, v):
-        return p - lr * weight_decay * p - lr * self.direction(g, beta1, beta2, eps, m, v)
+    def update(self, p, g, lr, betas, eps, weight_decay, m, v):
+        return p - lr * (self.direction(g, betas, eps, m, v) + weight_decay * p)
 
 
 class RMSprop(Optimizer):
     """s = alpha s + (1 - alpha) g^2;  p = p - lr g / (sqrt(s) + eps);  with momentum by way of v.
 
-    Tieleman and Hinton 2012, lecture 6.5.
+    weight_decay is added to g, times p. Tieleman and Hinton 2012, lecture 6.5.
     """
-    moments = ("s", "v")
-
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
-        self.moments = ("s", "v") if momentum else ("s",)
-        super().__init__(params, lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+
+    def moments(self, group): return ("s", "v") if group["momentum"] else ("s",)
 
     def update(self, p, g, lr, alpha, eps, weight_decay, momentum, s, v=None):
         g = g + weight_decay * p if weight_decay else g
