@@ -1,0 +1,104 @@
+"""The folder of a run: what is in it, and which one is meant."""
+
+import json
+import platform
+import re
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+
+from ..core.tensor import placeholder
+from ..errors import ArgumentError, LoadError
+from ..nn import file
+from . import checkpoint, weights
+from .loop import evaluate
+
+CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
+
+
+class Folder:
+    """checkpoint.safetensors, metrics.jsonl (a line an epoch), run.json (the settings); and when the
+    run is done model.safetensors, curves.png, graph.svg, mistakes.png."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.checkpoint = self.path / CHECKPOINT
+
+    def expect_free(self):
+        """Raises ArgumentError if there is a run in it already."""
+        if self.checkpoint.exists():
+            raise ArgumentError(
+                f"{self.path}: there is a run in it: go on with --resume, or choose another --out"
+            )
+
+    def start(self, run):
+        """Make the folder of a new run. Raises ArgumentError if there is a run in it already."""
+        self.expect_free()
+        self.path.mkdir(parents=True, exist_ok=True)
+        settings = {
+            **checkpoint.identity(run),
+            "recipe": asdict(run.recipe),
+            "seed": run.seed,
+            "versions": {name: version(name) for name in ("tinyinfer", "numpy")}
+            | {"python": platform.python_version()},
+        }
+        file.write(self.path / "run.json", json.dumps(settings, indent=2).encode() + b"\n")
+        self.save(run)
+
+    def save(self, run):
+        """The metrics follow from the checkpoint: whatever happens in between, that one counts."""
+        checkpoint.save(run, self.checkpoint)
+        lines = "".join(json.dumps(row) + "\n" for row in run.rows)
+        file.write(self.path / "metrics.jsonl", lines.encode())
+
+    def finish(self, run) -> list[Path]:
+        """What is left when all is learned: weights and pictures. Returns their paths."""
+        from ..draw import charts  # matplotlib takes half a second
+
+        path = self.path / WEIGHTS
+        weights.save(run, path)
+        title = f"{type(run.model).__name__} on {run.train.name}"
+        scores = evaluate(run.model, run.testing)
+        pictures = [
+            charts.curves(run.rows, self.path / "curves.png", title),
+            draw(run.model, run.input_shape, self.path / "graph.svg"),
+            charts.mistakes(
+                run.test.images, scores.labels, scores.predicted, scores.confidence,
+                self.path / "mistakes.png", run.test.classes, title,
+            ),
+        ]  # fmt: skip
+        return [path, *pictures]
+
+
+def draw(model, input_shape, path) -> Path:
+    """The model's graph for one image. Returns the path written, a .gv where Graphviz is missing."""
+    from ..draw import graph
+
+    training = model.training
+    logits = model.eval()(placeholder((1, *input_shape), name="image"))
+    model.train(training)
+    return Path(graph.draw_tensor(logits, path))
+
+
+def new(name, root="runs") -> Path:
+    """An empty folder of that name, made now, or of name-2, name-3, ... if it is taken."""
+    for n in count(1):
+        path = Path(root, name if n == 1 else f"{name}-{n}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+
+
+def newest(name, root="runs") -> Path:
+    """Of the folders that `new` made for that name, the one whose run went on last.
+
+    Raises LoadError if there is none.
+    """
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    found = [p for p in Path(root).glob(f"*/{CHECKPOINT}") if pattern.fullmatch(p.parent.name)]
+    if not found:
+        raise LoadError(f"{Path(root, name)}: there is no run to go on with: leave out --resume")
+    return max(found, key=lambda p: p.stat().st_mtime_ns).parent

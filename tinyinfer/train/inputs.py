@@ -1,0 +1,52 @@
+"""From the images of a data set to the input of a model."""
+
+import numpy as np
+
+from ..core.tensor import tensor
+from ..core.trace import no_grad
+from ..data import DataLoader
+from ..data.transforms import Compose, Fit, Normalize, RandomRotation, RandomShift
+from ..errors import ShapeError
+
+TEST_BATCH = 256
+
+
+def normalization(dataset) -> Normalize:
+    """To mean 0 and variance 1 in each channel, over the whole data set."""
+    pixels, channels = dataset.images, "nchw,nchw->c"
+    count = pixels.size // pixels.shape[1]
+    mean = pixels.sum((0, 2, 3), dtype=np.int64) / count
+    square = np.einsum(channels, pixels, pixels, dtype=np.int64, casting="safe") / count
+    std = np.sqrt(square - mean * mean)
+    return Normalize(*(tuple((x / dataset.peak).tolist()) for x in (mean, std)))
+
+
+def for_training(dataset, input_shape, normalize, recipe, seed) -> DataLoader:
+    """Shuffled, and images move by chance as far as the recipe says."""
+    moves = RandomRotation(recipe.rotate), RandomShift(recipe.shift)
+    wanted = [move for move, size in zip(moves, (recipe.rotate, recipe.shift)) if size]
+    transform = Compose(Fit(*input_shape[1:]), *wanted, normalize)
+    return DataLoader(dataset, recipe.batch_size, shuffle=True, seed=seed, transform=transform)
+
+
+def for_testing(dataset, input_shape, normalize) -> DataLoader:
+    return DataLoader(dataset, TEST_BATCH, transform=Compose(Fit(*input_shape[1:]), normalize))
+
+
+def check(model, input_shape, dataset):
+    """Try one image. Raises ShapeError if the model does not fit to the data."""
+    images = dataset.batch([0])[0]
+    if images.shape[1] != input_shape[0]:
+        raise ShapeError(
+            f"images of {dataset.name} have {images.shape[1]} channels, and the model's "
+            f"input_shape {input_shape} has {input_shape[0]}"
+        )
+    training = model.training
+    with no_grad(), np.errstate(all="ignore"):
+        logits = model.eval()(tensor(Fit(*input_shape[1:])(images)))
+    model.train(training)
+    if logits.shape != (1, len(dataset.classes)):
+        raise ShapeError(
+            f"{dataset.name} has {len(dataset.classes)} classes, and the model makes "
+            f"{logits.shape} of one image: let it return (n, {len(dataset.classes)})"
+        )

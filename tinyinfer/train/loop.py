@@ -1,0 +1,164 @@
+"""The training loop: one run, one batch at a time."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import isfinite
+from time import perf_counter
+
+import numpy as np
+
+from ..core.tensor import tensor
+from ..core.trace import no_grad
+from ..errors import ArgumentError, NonFiniteError
+from ..nn.utils import clip_grad_norm_
+from ..ops import cross_entropy
+from . import inputs
+from .nonfinite import Watch
+
+
+@dataclass
+class Sums:
+    """Of the running epoch. Python's floats go through JSON and back without a change."""
+
+    images: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """A model in training on a data set: `while not run.done: run.step()`.
+
+    What the next step depends on is in model, optimizer, schedule, epoch, batch, sums and the
+    random key, and nowhere else: a run that is saved and restored between two steps goes on as if
+    nothing had been, bit for bit.
+
+    train, test: Datasets; input_shape: (channels, rows, columns) that the model takes.
+    seed: of the order and the moves of the images; the first values of the model are not drawn
+    here. With debug_nan a NonFiniteError names the first op that made a NaN or an infinity.
+    Raises ShapeError if the model does not fit to the data.
+    """
+
+    def __init__(self, model, recipe, train, test, input_shape, seed=0, debug_nan=False):
+        inputs.check(model, input_shape, train)
+        self.model, self.recipe, self.train, self.test = model, recipe, train, test
+        self.input_shape, self.seed = tuple(input_shape), seed
+        self.normalize = inputs.normalization(train)
+        self.training = inputs.for_training(train, input_shape, self.normalize, recipe, seed)
+        self.testing = inputs.for_testing(test, input_shape, self.normalize)
+        self.optimizer = recipe.make_optimizer(model)
+        self.schedule = recipe.make_schedule(self.optimizer, self.steps)
+        self.watch = Watch(self) if debug_nan else nullcontext()
+        self.sums, self.rows = Sums(), []
+        self.go_to(0, 0)
+
+    @property
+    def steps(self) -> int:
+        """All of them, from the first epoch to the last."""
+        return self.recipe.epochs * len(self.training)
+
+    @property
+    def steps_done(self) -> int:
+        return self.epoch * len(self.training) + self.batch
+
+    @property
+    def done(self) -> bool:
+        return self.epoch == self.recipe.epochs
+
+    def go_to(self, epoch, batch):
+        """Make that the next step. Raises ArgumentError if the run has no such step."""
+        first = epoch * len(self.training) + batch
+        if not (0 <= epoch and 0 <= batch < len(self.training) and first <= self.steps):
+            raise ArgumentError(f"there is no epoch {epoch}, batch {batch} in {self.recipe}")
+        self.epoch, self.batch = epoch, batch
+        self.batches = self.training.epoch(epoch, start=batch)
+
+    def step(self):
+        """Learn from one batch. After the last one of an epoch, test, and add a row to `rows`.
+
+        Raises NonFiniteError if the loss is no number any more; the model is then as good as lost.
+        """
+        start = perf_counter()
+        last = self.batch + 1 == len(self.training)
+        with np.errstate(all="ignore"), self.watch:  # a NaN is found by looking at the loss
+            self.learn(*next(self.batches))
+            scores = self.examine() if last else None
+        self.batch += 1
+        self.sums.seconds += perf_counter() - start
+        if last:
+            self.finish_epoch(scores)
+
+    def learn(self, images, labels):
+        self.model.train()
+        self.optimizer.zero_grad()
+        logits = self.model(images)
+        loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.expect_finite("the loss", loss.item())
+        loss.backward()
+        if self.recipe.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.schedule:
+            self.schedule.step()
+        self.sums.images += len(labels)
+        self.sums.loss += loss.item() * len(labels)
+        self.sums.right += int((logits.numpy().argmax(1) == labels.numpy()).sum())
+
+    def examine(self):
+        scores = evaluate(self.model, self.testing)
+        self.expect_finite("the test loss", scores.loss)
+        return scores
+
+    def finish_epoch(self, scores):
+        self.rows.append(
+            {
+                "epoch": self.epoch + 1,
+                "train_loss": self.sums.loss / self.sums.images,
+                "train_accuracy": self.sums.right / self.sums.images,
+                "test_loss": scores.loss,
+                "test_accuracy": scores.accuracy,
+                "seconds": self.sums.seconds,
+            }
+        )
+        self.sums = Sums()
+        self.go_to(self.epoch + 1, 0)
+
+    def expect_finite(self, what, value):
+        if not isfinite(value):
+            watched = isinstance(self.watch, Watch)
+            cause = self.watch.cause() if watched else "--debug-nan names the op that made it first"
+            raise NonFiniteError(
+                f"epoch {self.epoch + 1}, step {self.batch + 1}: {what} is {value}: lower the "
+                f"learning rate, or set clip_norm in the recipe; {cause}"
+            )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model makes of n images."""
+
+    loss: float  # mean cross-entropy
+    predicted: np.ndarray  # int64 (n,): the class with the highest probability
+    confidence: np.ndarray  # float32 (n,): that probability
+    labels: np.ndarray  # int64 (n,): the truth
+
+    @property
+    def right(self) -> int:
+        return int((self.predicted == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / len(self.labels)
+
+
+def evaluate(model, loader) -> Scores:
+    """Of all images of the loader, as the model is in use."""
+    training = model.training
+    model.eval()
+    with no_grad(), np.errstate(all="ignore"):
+        pairs = [(model(images).numpy(), labels.numpy()) for images, labels in loader.epoch(0)]
+        logits, labels = (tensor(np.concatenate(x)) for x in zip(*pairs))
+        loss = cross_entropy(logits, labels).item()
+        probabilities = logits.softmax(1).numpy()
+    model.train(training)
+    return Scores(loss, probabilities.argmax(1), probabilities.max(1), labels.numpy())
