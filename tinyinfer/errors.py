@@ -25,6 +25,10 @@ class GraphError(TinyinferError, RuntimeError):
     """A graph or a tape cannot be what was asked."""
 
 
+class GradientError(TinyinferError, AssertionError):
+    """A gradient is not the derivative."""
+
+
 class ReadOnlyError(TinyinferError, TypeError):
     """Recorded values do not change."""
 

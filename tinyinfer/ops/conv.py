@@ -38,14 +38,32 @@ def add_windows(rows, shape, stride, padding, dilation=(1, 1)):
     return x[:, :, top : top + height, left : left + width]
 
 
+def by(sizes) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def check_channels(what, x, w, groups, places):
+    rank = 3 + places.count(",")
+    if len(x.shape) != rank or len(w.shape) != rank:
+        raise ShapeError(
+            f"{what}: input {x.shape} and weight {w.shape} must be (batch, channels, {places}) "
+            f"and (out, in, {places})"
+        )
+    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+        raise ShapeError(
+            f"{what}: channels differ: input {x.shape}, weight {w.shape}, groups {groups}: "
+            f"{x.shape[1]} in, {w.shape[1]} * {groups} wanted"
+        )
+
+
 def window_counts(what, image, size, stride, padding, dilation) -> tuple[int, int]:
     """How many windows fit below and beside one another."""
     reach = [d * (k - 1) + 1 for k, d in zip(size, dilation)]
     room = [n + sum(p) - r for n, p, r in zip(image, padding, reach)]
     if min(room) < 0:
         raise ShapeError(
-            f"{what}: a window of {reach[0]} x {reach[1]} does not fit into an image of "
-            f"{image[0]} x {image[1]} with padding {padding}"
+            f"{what}: a window of {by(reach)} does not fit into an image of {by(image)} with "
+            f"padding {padding}"
         )
     return tuple(r // s + 1 for r, s in zip(room, stride))
 
@@ -62,25 +80,24 @@ class Conv2d(Op):
     padding: tuple[Pair, Pair] = ((0, 0), (0, 0))  # before and after, of rows and of columns
     dilation: Pair = (1, 1)
     groups: int = 1
-    anchor = True
+    anchor = broadcasts = True  # broadcasts: so that the engine casts gradients back to their inputs
 
     def infer(self, x, w):
-        if len(x.shape) != 4 or len(w.shape) != 4:
-            raise ShapeError(f"{self.name}: input {x.shape} and weight {w.shape} must be "
-                             "(batch, channels, rows, columns) and (out, in, rows, columns)")
-        if x.shape[1] != w.shape[1] * self.groups or w.shape[0] % self.groups:
-            raise ShapeError(f"{self.name}: channels differ: input {x.shape}, weight {w.shape}, "
-                             f"groups {self.groups}: {x.shape[1]} in, {w.shape[1]} * {self.groups} wanted")
+        check_channels(self.name, x, w, self.groups, "rows, columns")
         size = window_counts(self.name, x.shape[2:], w.shape[2:], self.stride, self.padding, self.dilation)
         return Spec((x.shape[0], w.shape[0], *size), promote(x.dtype, w.dtype, self.name))
 
     def columns(self, x, size):
         """im2col: (n, group, c k l, i j)"""
         rows = windows(x, size, self.stride, self.padding, self.dilation)
-        n, _, _, _, i, j = rows.shape
-        return rows.reshape(n, self.groups, -1, i * j)
+        n, c, k, l, i, j = rows.shape
+        return rows.reshape(n, self.groups, c // self.groups * k * l, i * j)
 
     def grouped(self, w): return w.reshape(self.groups, w.shape[0] // self.groups, -1)
+
+    def maps(self, g):
+        """(n, group, o, i j)"""
+        return g.reshape(g.shape[0], self.groups, g.shape[1] // self.groups, prod(g.shape[2:]))
 
     def forward(self, x, w):
         y = self.grouped(w) @ self.columns(x, w.shape[2:])
@@ -96,7 +113,7 @@ class Conv2dInput(Op):
     """x[n, c, s i + d k - p, s j + d l - p] += sum_o g[n, o, i, j] w[o, c, k, l]"""
     conv: Conv2d
     shape: tuple[int, ...]
-    anchor = True
+    anchor = broadcasts = True
 
     def infer(self, g, w):
         x = Spec(self.shape, g.dtype)
@@ -105,10 +122,8 @@ class Conv2dInput(Op):
         return Spec(self.shape, promote(g.dtype, w.dtype, self.name))
 
     def forward(self, g, w):
-        n, c = self.shape[:2]
-        g_columns = g.reshape(n, self.conv.groups, -1, prod(g.shape[2:]))
-        rows = self.conv.grouped(w).swapaxes(1, 2) @ g_columns
-        rows = rows.reshape(n, c, *w.shape[2:], *g.shape[2:])
+        rows = self.conv.grouped(w).swapaxes(1, 2) @ self.conv.maps(g)
+        rows = rows.reshape(*self.shape[:2], *w.shape[2:], *g.shape[2:])
         return add_windows(rows, self.shape, self.conv.stride, self.conv.padding, self.conv.dilation)
 
     def vjp(self, u, y, g, w):
@@ -121,13 +136,12 @@ class Conv2dWeight(Op):
     """w[o, c, k, l] = sum_{n, i, j} g[n, o, i, j] x[n, c, s i + d k - p, s j + d l - p]"""
     conv: Conv2d
     shape: tuple[int, ...]
-    anchor = True
+    anchor = broadcasts = True
 
     def infer(self, g, x): return Spec(self.shape, promote(g.dtype, x.dtype, self.name))
 
     def forward(self, g, x):
-        g_columns = g.reshape(len(g), self.conv.groups, -1, prod(g.shape[2:]))
-        w = g_columns @ self.conv.columns(x, self.shape[2:]).swapaxes(2, 3)
+        w = self.conv.maps(g) @ self.conv.columns(x, self.shape[2:]).swapaxes(2, 3)
         return w.sum(0).reshape(self.shape)
 
     def vjp(self, u, y, g, x):
@@ -141,20 +155,28 @@ class Conv2dWeight(Op):
 
 def pair(n, what, least=0) -> Pair:
     """3 or (3, 5), as rows and columns."""
-    both = (n, n) if isinstance(n, int) else tuple(n)
+    both = tuple(n) if isinstance(n, tuple | list) else (n, n)
     if len(both) != 2 or not all(isinstance(m, int) and m >= least for m in both):
         raise ArgumentError(f"{what}: one whole number from {least} on, or a pair, not {n!r}")
     return both
 
 
 def conv_op(stride, padding, dilation, groups) -> Conv2d:
+    if not isinstance(groups, int) or groups < 1:
+        raise ArgumentError(f"groups: a whole number from 1 on, not {groups!r}")
     p, q = pair(padding, "padding")
     s, d = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     return Conv2d(s, ((p, p), (q, q)), d, groups)
 
 
-def with_bias(y, bias):
-    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+def with_bias(what, y, bias):
+    if bias is None:
+        return y
+    if bias.shape != y.shape[1:2]:
+        raise ShapeError(
+            f"{what}: bias {bias.shape} for {y.shape[1]} channels: it must be {y.shape[1:2]}"
+        )
+    return y + bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -163,17 +185,15 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
     Raises ShapeError if channels do not fit, or the kernel not into the image.
     """
-    return with_bias(conv_op(stride, padding, dilation, groups)(x, weight), bias)
+    return with_bias("conv2d", conv_op(stride, padding, dilation, groups)(x, weight), bias)
 
 
 def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """x (n, in, t), weight (out, in / groups, k) -> (n, out, t'): conv2d on images of one row."""
-    if x.ndim != 3 or weight.ndim != 3:
-        raise ShapeError(
-            f"conv1d: input {x.shape} and weight {weight.shape} must have 3 dimensions"
-        )
-    one = Conv2d((1, stride), ((0, 0), (padding, padding)), (1, dilation), groups)
-    return with_bias(one(x.unsqueeze(2), weight.unsqueeze(2)).squeeze(2), bias)
+    one = conv_op((1, stride), (0, padding), (1, dilation), groups)
+    check_channels("conv1d", x, weight, groups, "time")
+    window_counts("conv1d", x.shape[2:], weight.shape[2:], [stride], [(padding,) * 2], [dilation])
+    return with_bias("conv1d", one(x.unsqueeze(2), weight.unsqueeze(2)).squeeze(2), bias)
 
 
 def conv_transpose2d(
@@ -196,5 +216,7 @@ def conv_transpose2d(
             x.shape[2:], conv.stride, conv.padding, conv.dilation, weight.shape[2:], extra
         )
     ]
+    if min(size) < 1:
+        raise ShapeError(f"conv_transpose2d: nothing of an image is left by padding {conv.padding}")
     shape = (x.shape[0], weight.shape[1] * groups, *size)
-    return with_bias(Conv2dInput(conv, shape)(x, weight), bias)
+    return with_bias("conv_transpose2d", Conv2dInput(conv, shape)(x, weight), bias)

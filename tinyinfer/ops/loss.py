@@ -1,5 +1,6 @@
 """Losses: one number that says how wrong a prediction is. `reduction` is "mean", "sum" or "none"."""
 
+from ..core.tensor import as_tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .elementwise import abs, exp, log, softplus, where
 from .index import gather
@@ -24,8 +25,8 @@ def cross_entropy(logits, target, reduction="mean", label_smoothing=0.0):
     Raises RangeError for a label that is not among the classes.
     With `label_smoothing` e the target is (1 - e) of itself, and e spread evenly (Szegedy 2016).
     """
-    logp = log_softmax(logits, 1 if logits.ndim > 1 else 0)
-    if target.spec.floating:
+    logp, target = log_softmax(logits, 1 if logits.ndim > 1 else 0), as_tensor(target)
+    if target.spec.floating and target.ndim == logits.ndim:
         same_shape("cross_entropy", logits, target)
         losses = -(target * logp).sum(1)
     else:
@@ -37,8 +38,11 @@ def cross_entropy(logits, target, reduction="mean", label_smoothing=0.0):
 
 def nll_loss(logp, target, reduction="mean"):
     """-logp[target]: log-probabilities (n, classes, ...), integers (n, ...)."""
+    target = as_tensor(target)
     if target.dtype.kind not in "iu":
-        raise DTypeError(f"nll_loss: labels are integers, not {target}: write .astype('int64')")
+        raise DTypeError(
+            f"nll_loss: labels are integers, not {target.spec}: write .astype('int64')"
+        )
     if target.shape != logp.shape[:1] + logp.shape[2:]:
         raise ShapeError(
             f"nll_loss: predictions {logp.shape} are (n, classes, ...), so labels must be "

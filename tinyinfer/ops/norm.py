@@ -6,10 +6,11 @@ from ..core.op import Op
 from ..core.spec import Spec
 from ..core.tensor import Tensor
 from ..core.trace import no_grad
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from .elementwise import sqrt
-from .index import pick
+from .index import Index
 from .random import rand
+from .shape import ones_like, zeros_like
 
 # fmt: off
 
@@ -19,6 +20,8 @@ class BatchNorm(Op):
     eps: float
 
     def infer(self, x, mean, var, w, b):
+        if not x.floating:
+            raise DTypeError(f"batch_norm: of floats, not of {x}: write x.astype('float32')")
         wanted = Spec(x.shape[1:2], x.dtype)
         for what, s in ("mean", mean), ("variance", var), ("weight", w), ("bias", b):
             if s != wanted:
@@ -43,7 +46,9 @@ class BatchNorm(Op):
 # fmt: on
 
 
-def batch_norm(x, running_mean, running_var, weight, bias, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(
+    x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
     """x (n, c, ...) with mean 0 and variance 1 in each channel, times weight (c,), plus bias (c,).
 
     In training the mean and variance are the batch's, and the States `running_mean` and
@@ -60,6 +65,8 @@ def batch_norm(x, running_mean, running_var, weight, bias, training=False, momen
         with no_grad():
             for running, now in (running_mean, mean), (running_var, var * (count / (count - 1))):
                 running.assign(running * (1 - momentum) + now * momentum)
+    weight = ones_like(mean) if weight is None else weight
+    bias = zeros_like(mean) if bias is None else bias
     return BatchNorm(eps)(x, mean, var, weight, bias)
 
 
@@ -85,7 +92,7 @@ def embedding(tokens, weight) -> Tensor:
 
     Raises RangeError for a token that has no row.
     """
-    return pick(weight, tokens)
+    return Index("embedding")(weight, tokens)
 
 
 def dropout(x, p=0.5, training=True):

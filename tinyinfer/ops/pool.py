@@ -6,7 +6,7 @@ import numpy as np
 
 from ..core.op import Op
 from ..core.spec import Spec
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from .conv import Pair, add_windows, pair, window_counts, windows
 from .index import IndexPut
 from .shape import concat
@@ -18,10 +18,12 @@ class Pool2d(Op):
     size: Pair
     stride: Pair
     padding: Pair = (0, 0)
+    kinds = "iuf"
 
     def infer(self, x):
-        if len(x.shape) != 4:
-            raise ShapeError(f"{self.name}: of (batch, channels, rows, columns), not of {x.shape}")
+        check_image(self.name, x)
+        if x.dtype.kind not in self.kinds:
+            raise DTypeError(f"{self.name}: not of {x}: write x.astype('float32')")
         count = window_counts(self.name, x.shape[2:], self.size, self.stride, self.sides, (1, 1))
         return Spec((*x.shape[:2], *count), x.dtype)
 
@@ -56,11 +58,11 @@ class MaxPool2dIndex(Pool2d):
 
     def forward(self, x):
         views = self.windows(x, lowest(x.dtype))
-        at = self.windows(np.arange(x.size).reshape(x.shape))
+        at = self.windows(np.arange(x.size).reshape(x.shape), fill=-1)
         y, best = at[:, :, 0, 0].copy(), views[:, :, 0, 0].copy()
         for k, l in np.ndindex(self.size):
             view = views[:, :, k, l]
-            better = (view > best) | (view != view)  # a NaN wins, as in maximum
+            better = (view > best) | (view != view) | (y < 0)  # a NaN wins, as in maximum; padding never
             np.copyto(best, view, where=better)
             np.copyto(y, at[:, :, k, l], where=better)
         return y
@@ -68,9 +70,9 @@ class MaxPool2dIndex(Pool2d):
 
 class AvgPool2d(Pool2d):
     """y[n, c, i, j] = mean_{k, l} x[n, c, s i + k - p, s j + l - p]; padding counts as zeros"""
-    def forward(self, x):
-        return self.windows(x).mean((2, 3), dtype=x.dtype)
+    kinds = "f"
 
+    def forward(self, x): return self.windows(x).mean((2, 3))
     def vjp(self, g, y, x): return AvgPool2dInput(self, x.shape)(g),
 
 
@@ -88,6 +90,11 @@ class AvgPool2dInput(Op):
 
     def vjp(self, u, y, g): return self.pool(u),
     def flops(self, y, g): return prod(g.shape) * prod(self.pool.size)
+
+
+def check_image(what, x):
+    if len(x.shape) != 4:
+        raise ShapeError(f"{what}: of (batch, channels, rows, columns), not of {x.shape}")
 
 
 def lowest(dtype):
@@ -131,14 +138,18 @@ def averaging(n, parts, dtype) -> np.ndarray:
 def adaptive_avg_pool2d(x, output_size):
     """Means of windows chosen so that (h', w') = `output_size`; 1 is the mean of the image."""
     height, width = pair(output_size, "output_size", 1)
+    check_image("adaptive_avg_pool2d", x)
     if (height, width) == (1, 1):
         return x.mean((2, 3), keepdim=True)
+    if not x.spec.floating:
+        raise DTypeError(f"adaptive_avg_pool2d: not of {x.spec}: write x.astype('float32')")
     h, w = x.shape[2:]
     return averaging(h, height, x.dtype) @ x @ averaging(w, width, x.dtype).T
 
 
 def adaptive_max_pool2d(x, output_size):
     """Maxima of windows chosen so that (h', w') = `output_size`; 1 is the maximum of the image."""
+    check_image("adaptive_max_pool2d", x)
     rows, columns = (bins(n, m) for n, m in zip(x.shape[2:], pair(output_size, "output_size", 1)))
     largest = lambda i, j: x[:, :, slice(*i), slice(*j)].max((2, 3), keepdim=True)
     return concat([concat([largest(i, j) for j in columns], 3) for i in rows], 2)

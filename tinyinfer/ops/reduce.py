@@ -2,15 +2,16 @@
 other's transpose; the functions drop the axes afterwards, with a Reshape, unless `keepdim`."""
 
 from functools import lru_cache, wraps
+from itertools import pairwise
 from math import prod as size
 
 import numpy as np
 
 from ..core.op import Op
 from ..core.spec import Spec
-from ..errors import DTypeError, RangeError, ShapeError
-from .elementwise import where
-from .shape import Reshape
+from ..errors import ArgumentError, DTypeError, ShapeError
+from .elementwise import sqrt, where
+from .shape import Reshape, axis_of
 
 # fmt: off
 
@@ -18,8 +19,11 @@ from .shape import Reshape
 class Reduce(Op):
     axes: tuple[int, ...]
     whole = True  # of integers too
+    empty = True  # of no elements too
 
     def infer(self, x):
+        if not (self.empty or self.count(x)):
+            raise ShapeError(f"{self.name}: of no elements, in {x}")
         if not (x.floating or self.whole and x.dtype.kind in "iu"):
             raise DTypeError(f"{self.name}: not of {x}: write x.astype("
                              f"'{'int64' if self.whole else 'float32'}')")
@@ -38,7 +42,7 @@ class Sum(Reduce):
 class Mean(Reduce):
     whole = False
 
-    def forward(self, x): return x.mean(self.axes, keepdims=True, dtype=x.dtype)
+    def forward(self, x): return x.mean(self.axes, keepdims=True)
     def vjp(self, g, y, x): return (g / self.count(x)).broadcast_to(x.shape),
 
 
@@ -46,6 +50,12 @@ class Var(Reduce):
     """y = sum (x - mean)^2 / (n - correction)"""
     correction: float
     whole = False
+
+    def infer(self, x):
+        if self.count(x) <= self.correction:
+            raise ShapeError(f"{self.name}: of {self.count(x)} with correction {self.correction}, in {x}, "
+                             "there is nothing to divide by: write correction=0")
+        return super().infer(x)
 
     def forward(self, x):
         d = x - x.mean(self.axes, keepdims=True)
@@ -56,10 +66,7 @@ class Var(Reduce):
 
 
 class Extreme(Reduce):
-    def infer(self, x):
-        if not self.count(x):
-            raise ShapeError(f"{self.name}: of no elements, in {x}")
-        return super().infer(x)
+    empty = False
 
     def vjp(self, g, y, x):  # equals share
         winners = (x == y).astype(g.dtype)
@@ -96,7 +103,7 @@ class Prod(Reduce):
 
 class LogSumExp(Reduce):
     """y = log sum exp(x), without overflow"""
-    whole = False
+    whole = empty = False
 
     def forward(self, x):
         top = x.max(self.axes, keepdims=True)
@@ -109,7 +116,7 @@ class LogSumExp(Reduce):
 
 class Softmax(Reduce):
     """y = exp(x) / sum exp(x)"""
-    whole = False
+    whole = empty = False
 
     def infer(self, x): return super().infer(x) and x
 
@@ -123,7 +130,7 @@ class Softmax(Reduce):
 
 class LogSoftmax(Reduce):
     """y = x - log sum exp(x)"""
-    whole = False
+    whole = empty = False
 
     def infer(self, x): return super().infer(x) and x
 
@@ -140,10 +147,11 @@ class LogSoftmax(Reduce):
 
 def axes_of(dim, ndim: int, what: str) -> tuple[int, ...]:
     """`dim`, a number, several or None for all, as axes counted from 0."""
-    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    if bad := [d for d in dims if not -ndim <= d < ndim]:
-        raise RangeError(f"{what}: there is no dimension {bad[0]} in a tensor of {ndim}")
-    return tuple(sorted({d % ndim for d in dims}))
+    dims = range(ndim) if dim is None else dim if isinstance(dim, tuple | list) else (dim,)
+    axes = sorted(axis_of(d, ndim, what) for d in dims)
+    if twice := [a for a, b in pairwise(axes) if a == b]:
+        raise ArgumentError(f"{what}: dimension {twice[0]} is named twice in {dim}")
+    return tuple(axes)
 
 
 def reduction(fn):
@@ -168,17 +176,21 @@ def steps(op, shape, dim, keepdim, options) -> tuple[Op, ...]:
 
 
 def reduce(op, x, dim, keepdim, *options):
-    for step in steps(
-        op, x.shape, dim if isinstance(dim, int | None) else tuple(dim), keepdim, options
-    ):
+    dim = tuple(dim) if isinstance(dim, list) else dim
+    for step in steps(op, x.shape, dim, keepdim, options):
         x = step(x)
     return x
 
 
+def counted(x):
+    """Masks and integers are added up in int64, where there is room."""
+    return x if x.spec.floating else x.astype("int64")
+
+
 @reduction
 def sum(x, dim=None, keepdim=False):
-    """The sum over `dim` (a number, several, or None: all). Masks count as int64."""
-    return reduce(Sum, x.astype("int64") if x.dtype.kind == "b" else x, dim, keepdim)
+    """The sum over `dim` (a number, several, or None: all); of masks and integers in int64."""
+    return reduce(Sum, counted(x), dim, keepdim)
 
 
 @reduction
@@ -191,6 +203,12 @@ def mean(x, dim=None, keepdim=False):
 def var(x, dim=None, correction=1, keepdim=False):
     """The mean squared distance from the mean over `dim`, with n - correction for n."""
     return reduce(Var, x, dim, keepdim, correction)
+
+
+@reduction
+def std(x, dim=None, correction=1, keepdim=False):
+    """The square root of var."""
+    return sqrt(var(x, dim, correction, keepdim))
 
 
 @reduction
@@ -211,12 +229,15 @@ def min(x, dim=None, keepdim=False):
 def argmax(x, dim=None, keepdim=False):
     """Where the largest element along `dim` is, int64, of equals the first; without `dim` in the
     flattened tensor."""
+    if isinstance(dim, tuple | list):
+        raise ArgumentError(f"argmax: along one dimension, or None: all, not {dim}")
     return reduce(ArgMax, x, dim, keepdim) if dim is not None else argmax(x.reshape(-1), 0)
 
 
 @reduction
 def prod(x, dim=None, keepdim=False):
-    """The product over `dim` (a number, several, or None: all)."""
+    """The product over `dim` (a number, several, or None: all); of masks and integers in int64."""
+    x = counted(x)
     for axis in reversed(axes_of(dim, x.ndim, "prod")):
         x = reduce(Prod, x, axis, keepdim)
     return x
