@@ -79,6 +79,27 @@ def test_another_module_may_take_the_place_of_one():
     assert not any(name.startswith("first") for name in net.state_dict())
 
 
+def test_names_on_states_are_those_seen_from_furthest_out():
+    net = nn.Sequential({"body": nn.Sequential(nn.Linear(4, 4))})
+    net["body"][0].parameters()
+    assert net["body"][0].weight.name == "weight"
+    net.parameters()
+    assert net["body"].named_parameters()[0][0] == "0.weight"
+    assert net["body"][0].weight.name == "body.0.weight"
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, nn.ModuleList])
+def test_a_container_may_have_attributes(kind):
+    class Own(kind):
+        def __init__(self, *layers):
+            super().__init__(*layers)
+            self.extra = nn.Linear(1, 1)
+
+    net = Own() if kind is nn.ModuleList else Own(nn.ReLU())
+    assert [*net.state_dict()] == ["extra.weight", "extra.bias"]
+    assert len(net) == (kind is nn.Sequential)
+
+
 def test_a_hook_that_is_a_module_is_no_child():
     net = nn.Linear(4, 4)
     net.register_forward_hook(nn.ReLU())

@@ -99,3 +99,8 @@ def test_a_wrong_shape_is_the_layers_error():
     with pytest.raises(ti.ShapeError, match=r"Conv2d\(1, 6, 5\)"):
         model.summary((1, 3, 32, 32))
     assert not any(m._hooks for m in model.modules())
+
+
+def test_a_shape_is_a_tuple():
+    with pytest.raises(ti.ArgumentError, match=r"summary\(\(1, 1, 28, 28\)\)"):
+        lenet().summary(1, 1, 32, 32)

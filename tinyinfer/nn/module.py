@@ -87,7 +87,8 @@ class Module:
                 if isinstance(x, State):
                     found.setdefault(x, f"{prefix}.{name}".lstrip("."))
         for state, name in found.items():
-            state.name = name
+            if not (state.name or "").endswith(f".{name}"):  # a name seen from further out stays
+                state.name = name
         return found
 
     def named_parameters(self):
@@ -285,7 +286,8 @@ class Sequential(Module):
                 )
 
     def members(self):
-        return found_in(self.layers)
+        own = {name: x for name, x in vars(self).items() if name != "layers"}
+        return found_in(own | self.layers)
 
     def forward(self, x):
         for layer in self.layers.values():
@@ -309,15 +311,17 @@ class Sequential(Module):
         self.layers[key if isinstance(key, str) else [*self.layers][key]] = layer
 
 
-class ModuleList(Module, list):
+class Collection(Module):
+    __hash__, __eq__ = object.__hash__, object.__eq__
+
+    def members(self):
+        yield from super().members()
+        yield from found_in(self)
+
+
+class ModuleList(Collection, list):
     """A list whose modules are found, as they would be in a plain one; PyTorch's name for it."""
 
-    __hash__, __eq__ = object.__hash__, object.__eq__
-    members = lambda self: found_in(list(self))
 
-
-class ModuleDict(Module, dict):
+class ModuleDict(Collection, dict):
     """A dict whose modules are found, as they would be in a plain one; PyTorch's name for it."""
-
-    __hash__, __eq__ = object.__hash__, object.__eq__
-    members = lambda self: found_in(dict(self))

@@ -8,6 +8,7 @@ the products of matrices and the convolutions. What else there is (bias, activat
 from typing import NamedTuple
 
 from ..core.tensor import Tensor, placeholder
+from ..errors import ArgumentError
 from ..graph.control import Scan
 from ..graph.graph import subgraphs
 from ..graph.trace import leaves, trace
@@ -33,7 +34,7 @@ class Summary:
 
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:
-            graph = trace(model, *[x if isinstance(x, Tensor) else placeholder(x) for x in inputs])
+            graph = trace(model, *map(example, inputs))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -71,6 +72,12 @@ class Summary:
         return "\n".join(line.rstrip() for line in lines)
 
     __repr__ = __str__
+
+
+def example(x) -> Tensor:
+    if isinstance(x, int):
+        raise ArgumentError("summary: a shape for each input: model.summary((1, 1, 28, 28))")
+    return x if isinstance(x, Tensor) else placeholder(x)
 
 
 def sizes(parameters):
