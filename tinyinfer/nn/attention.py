@@ -44,18 +44,19 @@ class MultiheadAttention(Module):
         scaled_dot_product_attention), or numbers that are added to the scores.
         Raises ShapeError for other shapes.
         """
-        lonely = query.ndim == 2
-        place = 0 if lonely or self.batch_first else 1  # of the batch
+        unbatched = query.ndim == 2
+        place = 0 if unbatched or self.batch_first else 1  # of the batch
         self.check(query, key, value, place)
-        batched = lambda x: (x.unsqueeze(0) if lonely else x).movedim(place, 0)
+        batched = lambda x: (x.unsqueeze(0) if unbatched else x).movedim(place, 0)
         q, k, v = self.projected(*map(batched, (query, key, value)))
         masks = self.masks(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]))
         weights = F.dropout(attention_weights(q, k, masks), self.dropout, self.training)
         y = self.out_proj((weights @ v).transpose(1, 2).flatten(2)).movedim(0, place)
+        y = y.squeeze(0) if unbatched else y
+        if not need_weights:
+            return y, None
         weights = weights.mean(1) if average_attn_weights else weights
-        if lonely:
-            y, weights = y.squeeze(0), weights.squeeze(0)
-        return y, weights if need_weights else None
+        return y, weights.squeeze(0) if unbatched else weights
 
     def check(self, query, key, value, place):
         fits = key.shape == value.shape and query.ndim == key.ndim in (2, 3)

@@ -57,9 +57,9 @@ class Recurrent(Module):
         fits = x.ndim in (2, 3) and x.shape[-1] == self.input_size and all(x.shape)
         order = "batch, time" if self.batch_first else "time, batch"
         expect(fits, self, f"({order}, {self.input_size}), of one moment at least", x)
-        lonely = x.ndim == 2
-        x = x.unsqueeze(1) if lonely else x.transpose(0, 1) if self.batch_first else x
-        starts = self.starts(initial, x, lonely)
+        unbatched = x.ndim == 2
+        x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
+        starts = self.starts(initial, x, unbatched)
         ends = []
         for layer in range(self.num_layers):
             if layer:
@@ -71,18 +71,18 @@ class Recurrent(Module):
                 outputs.append(y)
             x = F.concat(outputs, -1)
         ends = [F.stack(parts) for parts in zip(*ends)]
-        if lonely:
+        if unbatched:
             x, ends = x.squeeze(1), [s.squeeze(1) for s in ends]
         elif self.batch_first:
             x = x.transpose(0, 1)
         return x, tuple(ends) if self.carries > 1 else ends[0]
 
-    def starts(self, initial, x, lonely):
+    def starts(self, initial, x, unbatched):
         shape = (self.num_layers * len(self.ways), x.shape[1], self.hidden_size)
         if initial is None:
             return [F.zeros(shape, dtype=self.weight_hh_l0.dtype)] * self.carries
         given = (initial,) if self.carries == 1 else tuple(initial)
-        wanted = (shape[0], shape[2]) if lonely else shape
+        wanted = (shape[0], shape[2]) if unbatched else shape
         if [s.shape for s in given] != [wanted] * self.carries:
             raise ShapeError(
                 f"{self!r}: the initial state is {' and '.join([str(wanted)] * self.carries)}, not "

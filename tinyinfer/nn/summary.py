@@ -19,7 +19,7 @@ class Row(NamedTuple):
     type: str
     output: tuple[int, ...] | None  # the shape of the first tensor it returned; None: never called
     parameters: int  # that no row above has
-    macs: int  # of all its calls
+    macs: int  # of all its calls, for the whole batch
 
 
 class Summary:
