@@ -1,5 +1,6 @@
 """What all pictures share: colours that stay apart in grey and for the colour blind, on white."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,3 +30,44 @@ def destination(path, formats) -> tuple[Path, str]:
     if not path.parent.is_dir():
         raise ArgumentError(f"the picture {path.name} has no folder {path.parent}: make it first")
     return path, kind
+
+
+# Charts
+
+SHEET = {  # for Matplotlib, while a chart is made
+    "font.family": "DejaVu Sans",  # comes with it: the same picture everywhere
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "figure.facecolor": PAPER,
+    "savefig.dpi": 144,
+    "svg.hashsalt": "tinyinfer",
+}
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+
+
+@contextmanager
+def sheet(path, width, height, title):
+    """An empty Figure, in inches; what is on it at the end is written to the path."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    path, kind = destination(path, UNDATED)
+    with rc_context(SHEET):
+        figure = Figure((width, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
+        if title:
+            figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
+        yield figure
+        figure.savefig(path, metadata=UNDATED[kind])
