@@ -105,7 +105,7 @@ def say(line):
 def to_graphviz(root, page):
     from graphviz import Digraph
 
-    dot = Digraph(graph_attr=PAGE | page, node_attr=NODE, edge_attr=ARROW)
+    dot = Digraph("tinyinfer", graph_attr=PAGE | page, node_attr=NODE, edge_attr=ARROW)
     ids = {figure: f"n{i}" for i, figure in enumerate(root.figures())}
     fill(dot, root, ids, map("cluster{}".format, count()))
     for figure in ids:
@@ -123,7 +123,12 @@ def fill(canvas, frame, ids, names, depth=0):
             place(canvas, x.items[0], ids, x.title)
         else:
             with canvas.subgraph(name=next(names)) as inner:
-                inner.attr(label=escape(x.title), fillcolor=WASHES[depth % 2], **FRAME)
+                inner.attr(
+                    label=escape(x.title),
+                    tooltip=escape(x.title),
+                    fillcolor=WASHES[depth % 2],
+                    **FRAME,
+                )
                 fill(inner, x, ids, names, depth + 1)
 
 
