@@ -14,7 +14,7 @@ from tinyinfer.train import Recipe
 input_shape = 1, 28, 28
 recipes = {
     "digits": Recipe(epochs=30, batch_size=32, lr=0.05, shift=1, rotate=10),
-    "mnist": Recipe(epochs=20, batch_size=64, lr=0.1, weight_decay=1e-4),
+    "mnist": Recipe(epochs=10, batch_size=64, lr=0.05, weight_decay=5e-4, shift=1),
 }
 
 
