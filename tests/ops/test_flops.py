@@ -1,0 +1,73 @@
+"""Operations, counted one by one in loops, against the formulas."""
+
+import numpy as np
+import pytest
+from samples import ENTRIES, name
+
+import tinyinfer as ti
+from tinyinfer.ops import conv, elementwise, index, linalg, norm, pool, quantize, random, reduce
+from tinyinfer.ops import shape as move
+from tinyinfer.testing import slopes
+
+
+def count(*ranges, each=1):
+    """How often the innermost line of a loop nest runs, times what it does there."""
+    return sum(each for _ in np.ndindex(*ranges))
+
+
+MULTIPLY_ADD = 2
+nothing = lambda op, y, *xs: 0
+each_result = lambda n: lambda op, y, *xs: count(*y, each=n)
+each_input = lambda n: lambda op, y, x: count(*x, each=n)
+COUNTS = {
+    elementwise.Elementwise: lambda op, y, *xs: count(*y, each=op.cost),
+    quantize.FakeQuantize: each_result(4),  # divide, round, clip, multiply
+    norm.BatchNorm: each_result(2),  # times a scale, plus a shift
+    linalg.MatMul: lambda op, y, a, b: count(*y, a[-1], each=MULTIPLY_ADD),
+    conv.Conv2d: lambda op, y, x, w: count(*y, *w[1:], each=MULTIPLY_ADD),
+    conv.Conv2dInput: lambda op, y, g, w: count(*g, *w[1:], each=MULTIPLY_ADD),
+    conv.Conv2dWeight: lambda op, y, g, x: count(*g, *y[1:], each=MULTIPLY_ADD),
+    pool.Pool2d: lambda op, y, x: count(*y, *op.size),
+    pool.AvgPool2dInput: lambda op, y, g: count(*g, *op.pool.size),
+    index.IndexPut: lambda op, y, x, *at: count(*x),  # additions
+    reduce.Var: each_input(4),  # to the mean, from it, square, to the sum
+    reduce.LogSumExp: each_input(3),  # minus the largest, exp, to the sum
+    reduce.Softmax: each_input(4),  # ... and divide
+    reduce.LogSoftmax: each_input(4),  # ... and subtract
+    reduce.Reduce: each_input(1),
+    random.Random: nothing,
+    index.Index: nothing,
+    index.OneHot: nothing,
+    **dict.fromkeys([move.Reshape, move.Transpose, move.BroadcastTo], nothing),
+    **dict.fromkeys([move.Slice, move.PutSlice, move.Concat, move.Pad], nothing),
+}
+
+
+def naive(op, *shapes):
+    rule = next(COUNTS[cls] for cls in type(op).__mro__ if cls in COUNTS)
+    return rule(op, *shapes)
+
+
+@pytest.mark.parametrize("entry", [pytest.param(e, id=name(e.of)) for e in ENTRIES])
+def test_flops(entry):
+    for call in entry.calls:
+        xs = [ti.tensor(x, requires_grad=x.dtype.kind == "f") for x in call.arrays]
+        both_ways = lambda *xs: [g for g in slopes(call, xs).values() if g is not None]  # noqa: B023
+        for fn in (
+            [call, both_ways] if entry.smooth and any(x.spec.floating for x in xs) else [call]
+        ):
+            for n in ti.trace(fn, *xs).steps:
+                shapes = [x.spec.shape for x in n.inputs]
+                assert n.op.flops(n.spec, *[x.spec for x in n.inputs]) == naive(
+                    n.op, n.spec.shape, *shapes
+                )
+
+
+def test_costs_are_as_the_formulas_have_them():
+    cost = {op.name: op.cost for op in (ti.add, ti.identity, ti.silu, ti.hardswish, ti.softplus)}
+    assert cost == {"add": 1, "identity": 0, "silu": 4, "hardswish": 5, "softplus": 3}
+
+
+def test_of_a_graph():
+    w = ti.ones(4, 3)
+    assert ti.trace(lambda x: ti.relu(x @ w), ti.ones(2, 4)).flops() == 2 * 2 * 3 * 4 + 2 * 3
