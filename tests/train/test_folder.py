@@ -49,6 +49,17 @@ def test_weights_know_how_their_images_were_normalized(tmp_path):
     assert here.loss == there.loss == run.rows[-1]["test_loss"]
 
 
+def test_a_checkpoint_has_weights_too(tmp_path):
+    run = small.run()
+    fit(run, tmp_path)
+    path = folder.Folder(tmp_path).weights
+    model = small.Small()
+    assert path.name == "checkpoint.safetensors" and weights.load(model, path) is None
+    assert model.fc1.weight.tolist() == run.model.fc1.weight.tolist()
+    folder.Folder(tmp_path).finish(run)
+    assert folder.Folder(tmp_path).weights.name == "model.safetensors"
+
+
 def test_weights_of_others_say_nothing_about_images(tmp_path):
     model = small.Small()
     ti.nn.file.save(model.state_dict(), tmp_path / "x", {"format": "pt"})

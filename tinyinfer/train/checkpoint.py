@@ -19,6 +19,7 @@ from .loop import Sums
 from .recipe import Recipe
 
 FORMAT = 1
+RUN = "run"
 
 
 def save(run, path):
@@ -42,7 +43,7 @@ def save(run, path):
         "rows": run.rows,
         "schedule": run.schedule and run.schedule.state_dict(),
     }
-    file.save(tensors | {"random_key": default_key}, path, {"run": json.dumps(about)})
+    file.save(tensors | {"random_key": default_key}, path, {RUN: json.dumps(about)})
 
 
 def identity(run) -> dict:
@@ -77,8 +78,8 @@ class Checkpoint:
                     "to go on, leave it as it was; to change it, start another run"
                 )
         try:
-            run.model.load_state_dict(self.part("model"))
-            run.optimizer.load_state_dict(self.part("optimizer"))
+            run.model.load_state_dict(part(self.tensors, "model"))
+            run.optimizer.load_state_dict(part(self.tensors, "optimizer"))
             default_key.assign(self.tensors["random_key"])
             if run.schedule:
                 run.schedule.load_state_dict(self.about["schedule"])
@@ -87,16 +88,17 @@ class Checkpoint:
         except (TinyinferError, KeyError, TypeError) as error:
             raise LoadError(f"{self.path}: it does not fit to this run: {error}") from None
 
-    def part(self, name) -> dict[str, Tensor]:
-        prefix = f"{name}."
-        return {k[len(prefix) :]: x for k, x in self.tensors.items() if k.startswith(prefix)}
+
+def part(tensors, name) -> dict[str, Tensor]:
+    prefix = f"{name}."
+    return {k[len(prefix) :]: x for k, x in tensors.items() if k.startswith(prefix)}
 
 
 def load(path) -> Checkpoint:
     """Raises LoadError if the file is missing, damaged, or no checkpoint."""
     tensors, metadata = file.read(path)
     try:
-        about = json.loads(metadata["run"])
+        about = json.loads(metadata[RUN])
         version, recipe = about["format"], Recipe(**about["recipe"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise LoadError(f"{path}: this is no checkpoint of a training run: {error!r}") from None

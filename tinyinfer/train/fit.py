@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from . import checkpoint
 from .folder import Folder
+from .threads import one_thread
 
 
 class Interrupted(KeyboardInterrupt):
@@ -31,7 +32,7 @@ def fit(run, folder=None, resume=False, watch=None) -> list[dict]:
         folder.save(run)  # the metrics of what was learned after the checkpoint are taken back
     elif folder:
         folder.start(run)
-    with stopping() as asked:
+    with stopping() as asked, one_thread():
         while not run.done:
             run.step()
             if watch:

@@ -52,6 +52,12 @@ class Folder:
         lines = "".join(json.dumps(row) + "\n" for row in run.rows)
         file.write(self.path / "metrics.jsonl", lines.encode())
 
+    @property
+    def weights(self) -> Path:
+        """The file with the weights: the checkpoint, as long as the run is not done."""
+        path = self.path / WEIGHTS
+        return path if path.exists() else self.checkpoint
+
     def finish(self, run) -> list[Path]:
         """What is left when all is learned: weights and pictures. Returns their paths."""
         from ..draw import charts  # matplotlib takes half a second

@@ -14,6 +14,7 @@ from ..nn.utils import clip_grad_norm_
 from ..ops import cross_entropy
 from . import inputs
 from .nonfinite import Watch
+from .threads import one_thread
 
 
 @dataclass
@@ -155,7 +156,7 @@ def evaluate(model, loader) -> Scores:
     """Of all images of the loader, as the model is in use."""
     training = model.training
     model.eval()
-    with no_grad(), np.errstate(all="ignore"):
+    with no_grad(), one_thread(), np.errstate(all="ignore"):
         pairs = [(model(images).numpy(), labels.numpy()) for images, labels in loader.epoch(0)]
         logits, labels = (tensor(np.concatenate(x)) for x in zip(*pairs))
         loss = cross_entropy(logits, labels).item()

@@ -5,7 +5,7 @@ import json
 from ..data.transforms import Normalize
 from ..errors import LoadError, TinyinferError
 from ..nn import file
-from .checkpoint import identity
+from .checkpoint import RUN, identity, part
 
 
 def save(run, path):
@@ -15,11 +15,15 @@ def save(run, path):
 
 
 def load(model, path) -> Normalize | None:
-    """Take over the weights in `path`. Returns how its images were normalized, if the file says so.
+    """Take over the weights in `path`, which may be a checkpoint too.
+
+    Returns how the images were normalized, if the file says so.
 
     Raises LoadError if the file is missing or damaged, or is of another model.
     """
     tensors, metadata = file.read(path)
+    if RUN in metadata:
+        tensors = part(tensors, "model")
     try:
         about = {name: json.loads(text) for name, text in metadata.items()}
         normalize = Normalize(tuple(about["mean"]), tuple(about["std"]))

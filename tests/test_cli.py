@@ -1,0 +1,252 @@
+"""The command line as people meet it."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyinfer import cli
+from tinyinfer.nn import file
+
+TINYINFER = [sys.executable, "-c", "import sys; from tinyinfer import cli; sys.exit(cli.main())"]
+LENET = Path(__file__).parents[1] / "models" / "lenet.py"
+
+# Small, and quick: the command line is what is tested.
+NET = """
+from tinyinfer import nn
+from tinyinfer.train import Recipe
+
+input_shape = 1, 8, 8
+recipes = {"digits": Recipe(epochs=2, batch_size=200, lr=0.2)}
+
+class Net(nn.Module):
+    def __init__(self):
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+def build():
+    return Net()
+"""
+FILES = {
+    "checkpoint.safetensors", "metrics.jsonl", "run.json", "model.safetensors", "curves.png",
+    "mistakes.png",
+}  # fmt: skip
+
+
+@pytest.fixture
+def net(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(NET)
+
+
+@pytest.fixture
+def tinyinfer(net, monkeypatch, capsys):
+    """(status, standard output, standard error) of a command."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["tinyinfer", *args])
+        return cli.main(), *capsys.readouterr()
+
+    return run
+
+
+def refused(result) -> str:
+    """The one line on standard error."""
+    status, _, error = result
+    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1, result
+    return error
+
+
+def metrics(folder):
+    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+
+
+def test_help(tinyinfer):
+    for args in [], ["--help"]:
+        status, out, _ = tinyinfer(*args)
+        assert status == 0 and all(
+            f" {c} " in out for c in ("train", "evaluate", "draw", "summary")
+        )
+    status, out, _ = tinyinfer("train", "--help")
+    assert status == 0 and all(
+        option in out
+        for option in "--data --epochs --batch-size --lr --seed --out --resume --debug-nan".split()
+    )
+
+
+def test_train(tinyinfer):
+    status, out, error = tinyinfer("train", "net.py")
+    assert (status, error) == (0, "")
+    assert "Net on digits: 1,437 images to learn from, 360 to test; in runs/net-digits" in out
+    assert re.search(r"epoch 1/2 .* test loss .*\nepoch 2/2 ", out)
+    assert re.search(r"test accuracy +\d+\.\d+%", out) and re.search(r"parameters +650", out)
+    written = {path.name for path in Path("runs/net-digits").iterdir()}
+    assert FILES < written and written - FILES in ({"graph.svg"}, {"graph.gv"})
+    assert all(Path("runs/net-digits", name).stat().st_size for name in written)
+    assert [row["epoch"] for row in metrics("runs/net-digits")] == [1, 2]
+
+
+def test_options_take_the_place_of_the_recipe(tinyinfer):
+    options = "--epochs 1 --batch-size 300 --lr 0.3 --seed 7 --out there".split()
+    assert tinyinfer("train", "net.py", "--data", "digits", *options)[0] == 0
+    settings = json.loads(Path("there/run.json").read_text())
+    recipe = settings["recipe"]
+    assert (recipe["epochs"], recipe["batch_size"], recipe["lr"]) == (1, 300, 0.3)
+    assert settings["seed"] == 7
+
+
+def test_the_same_command_twice_makes_two_equal_runs(tinyinfer):
+    for _ in range(2):
+        assert tinyinfer("train", "net.py", "--epochs", "1")[0] == 0
+    a, b = (file.load(f"runs/net-digits{n}/model.safetensors") for n in ("", "-2"))
+    assert all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+
+
+def test_a_folder_that_is_taken(tinyinfer):
+    assert tinyinfer("train", "net.py", "--epochs", "1", "--out", "x")[0] == 0
+    assert "x: there is a run in it: go on with --resume" in refused(
+        tinyinfer("train", "net.py", "--out", "x")
+    )
+
+
+def test_evaluate(tinyinfer):
+    tinyinfer("train", "net.py")
+    expected = metrics("runs/net-digits")[-1]
+    for weights in (
+        [],
+        ["--weights", "runs/net-digits"],
+        ["--weights", "runs/net-digits/model.safetensors"],
+    ):
+        status, out, _ = tinyinfer("evaluate", "net.py", *weights)
+        assert status == 0 and "of 360 test images of digits are right" in out
+        assert f"accuracy {expected['test_accuracy']:.2%}, loss {expected['test_loss']:.4f}" in out
+
+
+def test_summary(tinyinfer):
+    status, out, _ = tinyinfer("summary", str(LENET))
+    assert status == 0 and "conv1" in out and "61,706" in out and "416,520" in out
+
+
+def test_draw(tinyinfer):
+    status, out, _ = tinyinfer("draw", "net.py", "--out", "net.gv")
+    assert status == 0 and out == "net.gv\n" and "fc" in Path("net.gv").read_text()
+
+
+def test_resume_a_finished_run(tinyinfer):
+    first = tinyinfer("train", "net.py")[1]
+    before = Path("runs/net-digits/metrics.jsonl").read_text()
+    Path("runs/net-digits/curves.png").unlink()
+    status, out, _ = tinyinfer("train", "net.py", "--resume")
+    assert status == 0 and "in runs/net-digits" in out and "epoch 1/2" not in out
+    assert out.splitlines()[1:] == first.splitlines()[3:]  # the same result
+    assert Path("runs/net-digits/metrics.jsonl").read_text() == before
+    assert Path("runs/net-digits/curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ("trian net.py", "No such command 'trian'"),
+        ("train", "Missing argument 'MODEL.py': see tinyinfer train --help"),
+        ("train net.py --data letters", "letters"),
+        ("train net.py --epochs many", "'--epochs'"),
+        ("train net.py --speed 3", "No such option"),
+        ("train net.py --epochs 0", "epochs is 0, and must be 1 or more"),
+        ("train net.py --lr -1", "lr is -1.0"),
+        ("train net.py --seed -1", "seed"),
+        ("train none.py", "none.py: there is no such model file"),
+        ("train net.py --resume", "there is no run to go on with"),
+        ("train net.py --resume --out nowhere", "nowhere/checkpoint.safetensors: there is no such"),
+        ("train net.py --out net.py/x", "net.py/x"),
+        ("evaluate net.py", "no run"),
+        ("evaluate net.py --weights none", "none: there is no such file"),
+        ("evaluate net.py --weights net.py", "net.py: this cannot be read as safetensors"),
+        ("draw net.py --out net.xyz", "xyz"),
+        ("summary none.py", "none.py: there is no such model file"),
+    ],
+)
+def test_mistakes_get_one_line(tinyinfer, args, message):
+    assert message in refused(tinyinfer(*args.split()))
+    assert not Path("runs").exists()
+
+
+def test_a_model_without_build(tinyinfer):
+    Path("net.py").write_text("input_shape = 1, 8, 8")
+    assert "net.py: it has no build()" in refused(tinyinfer("train", "net.py"))
+
+
+def test_a_resumed_run_stays_what_it_was(tinyinfer):
+    tinyinfer("train", "net.py")
+    resume = "train", "net.py", "--resume", "--out", "runs/net-digits"
+    assert "this run has lr 0.2, not 0.5" in refused(tinyinfer(*resume, "--lr", "0.5"))
+    Path("net.py").write_text(NET.replace("Net", "Other"))
+    assert "this run has model Net, not Other" in refused(tinyinfer(*resume))
+    Path("net.py").write_text(NET.replace("fc", "last"))
+    assert "fc.weight" in refused(tinyinfer(*resume))
+    checkpoint = Path("runs/net-digits/checkpoint.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert "cannot be read" in refused(tinyinfer(*resume))
+
+
+def test_a_loss_that_is_none(tinyinfer):
+    args = "train", "net.py", "--lr", "1e38", "--out", "x"
+    assert "epoch 1, step 2: the loss is " in refused(tinyinfer(*args))
+    assert file.load("x/checkpoint.safetensors")
+    args = "train", "net.py", "--lr", "1e38", "--debug-nan"
+    assert re.search(r"step \d: .*; \w+ in .* made .* of float32\[", refused(tinyinfer(*args)))
+
+
+def test_traceback(tinyinfer):
+    for args in ["--traceback", "train", "none.py"], ["train", "none.py", "--traceback"]:
+        with pytest.raises(cli.TinyinferError, match="no such model file"):
+            tinyinfer(*args)
+
+
+def start(*args):
+    """A real process, of which every line can be waited for."""
+    return subprocess.Popen(
+        [*TINYINFER, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+@pytest.mark.parametrize("asked, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_and_resumed(net, asked, status):
+    Path("net.py").write_text(NET.replace("epochs=2", "epochs=60"))
+    command = "train", "net.py", "--out", "whole"
+    with start(*command) as whole:
+        assert whole.wait() == 0, whole.stderr.read()
+    with start(*command[:-1], "run") as stopped:
+        for line in stopped.stdout:
+            if line.startswith("epoch"):
+                break
+        stopped.send_signal(asked)
+        rest, error = stopped.communicate()
+        assert (stopped.returncode, error) == (status, "")
+    (again,) = re.findall(r"To go on:\n  tinyinfer (.*)", rest)
+    assert f"Stopped by {asked.name} after {len(metrics('run'))} of 60 epochs" in rest
+    assert 0 < len(metrics("run")) < 60
+    with start(*shlex.split(again)) as resumed:
+        assert resumed.wait() == 0, resumed.stderr.read()
+    a, b = (file.load(f"{name}/checkpoint.safetensors") for name in ("whole", "run"))
+    assert a.keys() == b.keys()
+    assert all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+
+
+def test_nothing_of_typer_or_rich_is_needed_for_the_rest():
+    code = "import sys, tinyinfer.train; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert not {"typer", "rich", "matplotlib"} & set(modules.stdout.split())

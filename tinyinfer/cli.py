@@ -1,0 +1,214 @@
+"""The command line, `tinyinfer --help`: how things are asked for, and what is shown of them."""
+
+import shlex
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import data as datasets
+from . import train as training
+from .errors import TinyinferError
+from .ops import manual_seed
+
+app = typer.Typer(
+    help="Train networks, evaluate them, and look at them.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False, markup=False, soft_wrap=True)
+UsageError = typer.BadParameter.__base__  # typer does not name it
+
+
+def main() -> int:
+    """Run the command in sys.argv. Returns the exit status; 2 after an error, told in one line."""
+    args = [arg for arg in sys.argv[1:] if arg != "--traceback"]
+    try:
+        return app(args or ["--help"], standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except (TinyinferError, OSError, UsageError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def one_line(error) -> str:
+    if isinstance(error, UsageError):
+        command = error.ctx.command_path if error.ctx else "tinyinfer"
+        return f"{error.format_message().rstrip('.')}: see {command} --help"
+    first, *more = str(error).splitlines() or [type(error).__name__]
+    rest = f" (and {len(more) - 1} more)" if len(more) > 1 else ""
+    return " ".join([first, *more[:1]]).replace("  ", "") + rest
+
+
+class Data(StrEnum):
+    digits = "digits"
+    mnist = "mnist"
+    fashion_mnist = "fashion-mnist"
+
+
+# fmt: off
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.py", help="A model file, such as models/lenet.py.")]
+DataSet   = Annotated[Data, typer.Option(metavar="NAME", help="digits, mnist or fashion-mnist.")]
+Epochs    = Annotated[int | None, typer.Option(help="How often each image is seen.", show_default="the recipe's")]
+BatchSize = Annotated[int | None, typer.Option(help="Images in one step.", show_default="the recipe's")]
+Rate      = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.", show_default="the recipe's")]
+Seed      = Annotated[int | None, typer.Option(help="Of all that is random; 0 if none is given.")]
+RunFolder = Annotated[Path | None, typer.Option(help="The folder of the run.", show_default="runs/MODEL-DATA")]
+Resume    = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest.")]
+DebugNan  = Annotated[bool, typer.Option("--debug-nan", help="If the loss becomes NaN, say which op made it.")]
+Weights   = Annotated[Path | None, typer.Option(help="A file of weights, or the folder of a run.", show_default="the newest run's")]
+Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, show where it was raised.")]
+# fmt: on
+
+
+@app.callback()
+def common(traceback: Traceback = False):
+    pass  # main has taken it out, so that it may stand anywhere
+
+
+@app.command()
+def train(
+    model: ModelFile,
+    data: DataSet = Data.digits,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    out: RunFolder = None,
+    resume: Resume = False,
+    debug_nan: DebugNan = False,
+):
+    """Train a network. Ctrl-C saves it, and --resume goes on as if nothing had been."""
+    file = training.modelfile.load(model)
+    name = f"{file.name}-{data}"
+    if resume:
+        out = out or training.folder.newest(name)
+        saved = training.checkpoint.load(training.Folder(out).checkpoint)
+        recipe, seed = saved.recipe, saved.seed if seed is None else seed
+    else:
+        if out:
+            training.Folder(out).expect_free()
+        recipe, seed = file.recipe(data), seed or 0
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
+    manual_seed(seed)
+    halves = datasets.load(data)
+    run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan)
+    out = out or training.folder.new(name)
+
+    about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
+    console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
+    try:
+        with Live(run) as live:
+            training.fit(run, out, resume, live)
+    except training.Interrupted as stop:
+        done = f"after {run.epoch} of {run.recipe.epochs} epochs"
+        again = ["tinyinfer", "train", model, "--data", data, "--out", out, "--resume"]
+        console.print(f"Stopped by {stop} {done}, and saved. To go on:")
+        console.print(f"  {shlex.join(map(str, again))}")
+        raise typer.Exit(128 + stop.signal) from None
+    console.print(result(run))
+    written = training.Folder(out).finish(run)
+    console.print(f"{out}: {', '.join(path.name for path in written)}")
+
+
+class Live:
+    """A line for each epoch; and on a terminal, a bar below that moves with each step."""
+
+    def __init__(self, run):
+        columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+        terminal = console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not terminal)
+        self.task = self.bar.add_task("", total=run.steps, completed=run.steps_done)
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self.bar.stop()
+
+    def __call__(self, run):
+        if run.batch == 0:
+            console.print(epoch_line(run))
+            self.bar.update(self.task, completed=run.steps_done)
+        else:
+            self.bar.update(self.task, completed=run.steps_done, description=batch_line(run))
+
+
+def epoch_line(run) -> str:
+    row, epochs = run.rows[-1], run.recipe.epochs
+    return (
+        f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}"
+        f"   train loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:6.2%}"
+        f"   test loss {row['test_loss']:.4f}, accuracy {row['test_accuracy']:6.2%}"
+        f"   {row['seconds']:.1f} s"
+    )
+
+
+def batch_line(run) -> str:
+    sums = run.sums
+    return (
+        f"epoch {run.epoch + 1}   loss {sums.loss / sums.images:.4f}, "
+        f"accuracy {sums.right / sums.images:6.2%}   {sums.images / sums.seconds:,.0f} images/s"
+    )
+
+
+def result(run) -> Table:
+    last, best = run.rows[-1], max(run.rows, key=lambda row: row["test_accuracy"])
+    seconds = sum(row["seconds"] for row in run.rows)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for what, value in {
+        "epochs": f"{run.recipe.epochs}",
+        "train accuracy": f"{last['train_accuracy']:.2%}",
+        "test accuracy": f"{last['test_accuracy']:.2%}",
+        "at its best": f"{best['test_accuracy']:.2%}, after epoch {best['epoch']}",
+        "time": f"{seconds:.1f} s, {len(run.rows) * len(run.train) / seconds:,.0f} images/s",
+        "parameters": f"{sum(p.size for p in run.model.parameters()):,}",
+    }.items():
+        table.add_row(what, value, style="bold" if what == "test accuracy" else "")
+    return table
+
+
+@app.command()
+def evaluate(model: ModelFile, weights: Weights = None, data: DataSet = Data.digits):
+    """Test a trained network on the test images of a data set."""
+    file = training.modelfile.load(model)
+    weights = weights or training.folder.newest(f"{file.name}-{data}")
+    if weights.is_dir():
+        weights = training.Folder(weights).weights
+    network = file.build()
+    normalize = training.weights.load(network, weights)
+    learned_from, test = datasets.load(data)
+    training.inputs.check(network, file.input_shape, test)
+    normalize = normalize or training.inputs.normalization(learned_from)
+    scores = training.evaluate(
+        network, training.inputs.for_testing(test, file.input_shape, normalize)
+    )
+    console.print(f"{weights}: {scores.right:,} of {len(test):,} test images of {data} are right")
+    console.print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f}")
+
+
+@app.command()
+def draw(model: ModelFile, out: Picture = Path("graph.svg")):
+    """Draw the graph of a network."""
+    file = training.modelfile.load(model)
+    console.print(training.folder.draw(file.build(), file.input_shape, out))
+
+
+@app.command()
+def summary(model: ModelFile):
+    """List the layers of a network: shapes, parameters, and what they cost."""
+    file = training.modelfile.load(model)
+    print(file.build().summary((1, *file.input_shape)))
