@@ -19,7 +19,15 @@ from tinyinfer.train import Recipe
 
 input_shape = 1, 32, 32
 recipes = {
-    "digits": Recipe(epochs=30, batch_size=32, lr=0.03, shift=3, rotate=10),
+    "digits": Recipe(
+        epochs=20,
+        batch_size=32,
+        lr=0.003,
+        optimizer="adam",
+        label_smoothing=0.1,
+        shift=3,
+        rotate=10,
+    ),
     "mnist": Recipe(epochs=10, batch_size=64, lr=0.05, weight_decay=5e-4, shift=1),
 }
 

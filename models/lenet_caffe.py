@@ -17,7 +17,7 @@ from tinyinfer.train import Recipe
 
 input_shape = 1, 28, 28
 recipes = {
-    "digits": Recipe(epochs=15, batch_size=32, lr=0.02, shift=2, rotate=10),
+    "digits": Recipe(epochs=15, batch_size=32, lr=0.02, shift=3, rotate=10),
     "mnist": Recipe(epochs=6, batch_size=64, lr=0.02, weight_decay=5e-4, shift=1),
 }
 

@@ -161,6 +161,7 @@ def changed(saved, tmp_path, change):
     [
         (lambda tensors, about: about.update(format=99), "of format 99; this tinyinfer reads 1"),
         (lambda tensors, about: about.pop("recipe"), "no checkpoint of a training run"),
+        (lambda tensors, about: about.pop("seed"), "no checkpoint of a training run"),
         (lambda tensors, about: about["recipe"].update(lr="fast"), "no checkpoint of a training"),
         (lambda tensors, about: about.update(epoch=77), "does not fit to this run"),
         (lambda tensors, about: about.update(batch=77), "does not fit to this run"),

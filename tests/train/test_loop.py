@@ -26,8 +26,10 @@ def test_a_run_learns_and_says_so():
     assert rows[-1]["train_loss"] < rows[0]["train_loss"] and rows[-1]["seconds"] > 0
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_its_images():
-    recipe = Recipe(epochs=1, batch_size=32, lr=0.0, schedule="constant")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(smoothing):
+    """Without the smoothing of labels, so that it can be compared with the test loss."""
+    recipe = Recipe(1, batch_size=32, lr=0.0, schedule="constant", label_smoothing=smoothing)
     run = small.run(recipe, model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     fit(run)
     everything = data.DataLoader(run.train, 100, transform=run.testing.transform)

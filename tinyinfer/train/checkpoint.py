@@ -62,10 +62,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     about: dict
     recipe: Recipe
-
-    @property
-    def seed(self) -> int:
-        return self.about["seed"]
+    seed: int
 
     def restore(self, run):
         """Put a new run where the saved one was. Raises LoadError if it is a run of another kind."""
@@ -99,12 +96,12 @@ def load(path) -> Checkpoint:
     tensors, metadata = file.read(path)
     try:
         about = json.loads(metadata[RUN])
-        version, recipe = about["format"], Recipe(**about["recipe"])
+        version, recipe, seed = about["format"], Recipe(**about["recipe"]), int(about["seed"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise LoadError(f"{path}: this is no checkpoint of a training run: {error!r}") from None
     if version != FORMAT:
         raise LoadError(f"{path}: a checkpoint of format {version}; this tinyinfer reads {FORMAT}")
-    return Checkpoint(path, tensors, about, recipe)
+    return Checkpoint(path, tensors, about, recipe, seed)
 
 
 def show(value):

@@ -10,7 +10,7 @@ from .threads import one_thread
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, and is saved. `signal` is the number of what asked."""
+    """The run was asked to stop, and is saved if it has a folder. `signal` is the number of what asked."""
 
     def __init__(self, signum):
         super().__init__(signal.Signals(signum).name)
