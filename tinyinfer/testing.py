@@ -1,4 +1,4 @@
-"""Are the gradients right? A slope that is measured, by a small step both ways, does not know the rule."""
+"""Are gradients right? A slope that is measured, by a small step both ways, knows no rules."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Reverse mode: sums over paths, directions, second derivatives, switches, and what it leaves behind."""
+"""Reverse mode: sums over paths, directions, second derivatives, switches, and no leftovers."""
 
 import gc
 import weakref

@@ -11,7 +11,7 @@ X = np.array([0.3, -1.2, 2.0])
 
 
 class Square(Op):
-    """y = x^2, with a gradient that is `factor` times as large, and of which the gradient is wrong."""
+    """y = x^2; its gradient is `factor` times as large, and its second derivative can be wrong."""
 
     factor: float = 1.0
     second: float = 1.0

@@ -1,5 +1,7 @@
 """Whatever stands in the table of samples: in eager mode and in a trace, forwards and backwards."""
 
+import re
+
 import numpy as np
 import pytest
 from samples import ENTRIES, Entry, name
@@ -8,7 +10,7 @@ import tinyinfer as ti
 from tinyinfer.core import op as heart
 from tinyinfer.core.autograd import gradients
 from tinyinfer.core.op import Op
-from tinyinfer.core.spec import Spec, spec_of
+from tinyinfer.core.spec import spec_of
 from tinyinfer.testing import floating, slopes
 
 
@@ -164,6 +166,7 @@ def test_a_gradient_is_like_its_input(entry, call):
 # What is refused
 
 
+NAMES = {*ti.ops.__all__, *(cls.name for cls in leaf_classes()), "index"}
 refused = [(f"{name(e.of)}-{i}", e, r) for e in ENTRIES for i, r in enumerate(e.refused)]
 
 
@@ -177,15 +180,4 @@ def test_refused(entry, wrong):
     message = str(eager.value)
     assert type(eager.value) is wrong.error and message == str(traced.value)
     assert wrong.words in message and "\n" not in message
-
-
-def test_flops_are_whole_numbers_from_nothing_on():
-    for entry in ENTRIES:
-        for call in entry.calls:
-            for n in ti.trace(call, *tensors(call.arrays)).steps:
-                count = n.op.flops(n.spec, *[x.spec for x in n.inputs])
-                assert type(count) is int and count >= 0, n.op
-
-
-def test_spec_says_itself():
-    assert str(Spec((2, 3), np.dtype("float32"))) == "float32[2, 3]" and floating([ti.ones(2)])
+    assert re.split("[: ]", message)[0] in NAMES or message.startswith("no tensor of complex64")

@@ -80,7 +80,7 @@ class Conv2d(Op):
     padding: tuple[Pair, Pair] = ((0, 0), (0, 0))  # before and after, of rows and of columns
     dilation: Pair = (1, 1)
     groups: int = 1
-    anchor = broadcasts = True  # broadcasts: so that the engine casts gradients back to their inputs
+    anchor = broadcasts = True  # the latter so that the engine casts gradients back
 
     def infer(self, x, w):
         check_channels(self.name, x, w, self.groups, "rows, columns")
@@ -157,15 +157,15 @@ def pair(n, what, least=0) -> Pair:
     """3 or (3, 5), as rows and columns."""
     both = tuple(n) if isinstance(n, tuple | list) else (n, n)
     if len(both) != 2 or not all(isinstance(m, int) and m >= least for m in both):
-        raise ArgumentError(f"{what}: one whole number from {least} on, or a pair, not {n!r}")
+        raise ArgumentError(f"{what} is one whole number from {least} on, or a pair, not {n!r}")
     return both
 
 
-def conv_op(stride, padding, dilation, groups) -> Conv2d:
+def conv_op(what, stride, padding, dilation, groups) -> Conv2d:
     if not isinstance(groups, int) or groups < 1:
-        raise ArgumentError(f"groups: a whole number from 1 on, not {groups!r}")
-    p, q = pair(padding, "padding")
-    s, d = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+        raise ArgumentError(f"{what}: groups is a whole number from 1 on, not {groups!r}")
+    p, q = pair(padding, f"{what}: padding")
+    s, d = pair(stride, f"{what}: stride", 1), pair(dilation, f"{what}: dilation", 1)
     return Conv2d(s, ((p, p), (q, q)), d, groups)
 
 
@@ -185,12 +185,13 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
     Raises ShapeError if channels do not fit, or the kernel not into the image.
     """
-    return with_bias("conv2d", conv_op(stride, padding, dilation, groups)(x, weight), bias)
+    conv = conv_op("conv2d", stride, padding, dilation, groups)
+    return with_bias("conv2d", conv(x, weight), bias)
 
 
 def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """x (n, in, t), weight (out, in / groups, k) -> (n, out, t'): conv2d on images of one row."""
-    one = conv_op((1, stride), (0, padding), (1, dilation), groups)
+    one = conv_op("conv1d", (1, stride), (0, padding), (1, dilation), groups)
     check_channels("conv1d", x, weight, groups, "time")
     window_counts("conv1d", x.shape[2:], weight.shape[2:], [stride], [(padding,) * 2], [dilation])
     return with_bias("conv1d", one(x.unsqueeze(2), weight.unsqueeze(2)).squeeze(2), bias)
@@ -203,13 +204,13 @@ def conv_transpose2d(
     (in, out / groups, kh, kw) -> (n, out, h', w') with
     h' = (h - 1) stride - 2 padding + dilation (kh - 1) + output_padding + 1.
     """
-    conv = conv_op(stride, padding, dilation, groups)
+    conv = conv_op("conv_transpose2d", stride, padding, dilation, groups)
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0]:
         raise ShapeError(
             f"conv_transpose2d: channels differ: input {x.shape}, weight {weight.shape}: the first "
             "size of the weight is the number of input channels"
         )
-    extra = pair(output_padding, "output_padding")
+    extra = pair(output_padding, "conv_transpose2d: output_padding")
     size = [
         (n - 1) * s - sum(p) + d * (k - 1) + e + 1
         for n, s, p, d, k, e in zip(

@@ -23,7 +23,9 @@ class Index(Op):
         return Spec((*places(self.called, x, indices), *x.shape[len(indices):]), x.dtype)
 
     def forward(self, x, *indices): return x[inside(self.called, x.shape, indices)]
-    def vjp(self, g, y, x, *indices): return IndexPut(x.shape, self.called)(g, *indices), *(None for _ in indices)
+
+    def vjp(self, g, y, x, *indices):
+        return IndexPut(x.shape, self.called)(g, *indices), *(None for _ in indices)
 
 
 class IndexPut(Op):
@@ -47,7 +49,9 @@ class IndexPut(Op):
         np.add.at(y, flat, x.reshape(len(flat), y.shape[1]))
         return y.reshape(self.shape)
 
-    def vjp(self, g, y, x, *indices): return Index(self.called)(g, *indices), *(None for _ in indices)
+    def vjp(self, g, y, x, *indices):
+        return Index(self.called)(g, *indices), *(None for _ in indices)
+
     def flops(self, y, x, *indices): return prod(x.shape)
 
 

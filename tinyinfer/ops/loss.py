@@ -3,13 +3,13 @@
 from ..core.tensor import as_tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .elementwise import abs, exp, log, softplus, where
-from .index import gather
+from .index import Index, grid
 from .reduce import log_softmax
 
 
-def reduced(losses, reduction):
+def reduced(what, losses, reduction):
     if reduction not in ("mean", "sum", "none"):
-        raise ArgumentError(f'reduction: "mean", "sum" or "none", not {reduction!r}')
+        raise ArgumentError(f'{what}: reduction is "mean", "sum" or "none", not {reduction!r}')
     return losses if reduction == "none" else getattr(losses, reduction)()
 
 
@@ -30,43 +30,47 @@ def cross_entropy(logits, target, reduction="mean", label_smoothing=0.0):
         same_shape("cross_entropy", logits, target)
         losses = -(target * logp).sum(1)
     else:
-        losses = nll_loss(logp, target, "none")
+        losses = at_labels("cross_entropy", logp, target)
     if label_smoothing:
         losses = losses * (1 - label_smoothing) - logp.mean(1) * label_smoothing
-    return reduced(losses, reduction)
+    return reduced("cross_entropy", losses, reduction)
 
 
 def nll_loss(logp, target, reduction="mean"):
     """-logp[target]: log-probabilities (n, classes, ...), integers (n, ...)."""
-    target = as_tensor(target)
+    return reduced("nll_loss", at_labels("nll_loss", logp, as_tensor(target)), reduction)
+
+
+def at_labels(what, logp, target):
+    """-logp[n, target[n, ...], ...]"""
     if target.dtype.kind not in "iu":
-        raise DTypeError(
-            f"nll_loss: labels are integers, not {target.spec}: write .astype('int64')"
-        )
+        raise DTypeError(f"{what}: labels are integers, not {target.spec}: write .astype('int64')")
     if target.shape != logp.shape[:1] + logp.shape[2:]:
         raise ShapeError(
-            f"nll_loss: predictions {logp.shape} are (n, classes, ...), so labels must be "
+            f"{what}: predictions {logp.shape} are (n, classes, ...), so labels must be "
             f"{logp.shape[:1] + logp.shape[2:]}, not {target.shape}"
         )
-    return reduced(-gather(logp, 1, target.unsqueeze(1)).squeeze(1), reduction)
+    return -Index(what)(logp, *grid(logp.shape, 1, target.unsqueeze(1), what)).squeeze(1)
 
 
 def mse_loss(x, target, reduction="mean"):
     """(x - target)^2, of one shape."""
     same_shape("mse_loss", x, target)
-    return reduced((x - target) * (x - target), reduction)
+    return reduced("mse_loss", (x - target) * (x - target), reduction)
 
 
 def l1_loss(x, target, reduction="mean"):
     """|x - target|, of one shape."""
     same_shape("l1_loss", x, target)
-    return reduced(abs(x - target), reduction)
+    return reduced("l1_loss", abs(x - target), reduction)
 
 
 def binary_cross_entropy_with_logits(logits, target, reduction="mean"):
     """-t log p - (1 - t) log(1 - p) for p = sigmoid(logits), t in [0, 1], without overflow."""
     same_shape("binary_cross_entropy_with_logits", logits, target)
-    return reduced(softplus(logits) - logits * target, reduction)
+    return reduced(
+        "binary_cross_entropy_with_logits", softplus(logits) - logits * target, reduction
+    )
 
 
 def kl_div(logp, target, reduction="mean", log_target=False):
@@ -81,4 +85,4 @@ def kl_div(logp, target, reduction="mean", log_target=False):
         losses = where(target > 0.0, target * (log(where(target > 0.0, target, 1.0)) - logp), 0.0)
     if reduction == "batchmean":
         return losses.sum() / logp.shape[0]
-    return reduced(losses, reduction)
+    return reduced("kl_div", losses, reduction)

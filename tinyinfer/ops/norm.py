@@ -81,6 +81,8 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm: {x.shape} does not end in {shape}")
+    if not x.spec.floating:
+        raise DTypeError(f"layer_norm: of floats, not of {x.spec}: write x.astype('float32')")
     over = tuple(range(-len(shape), 0))
     y = (x - x.mean(over, keepdim=True)) / sqrt(x.var(over, correction=0, keepdim=True) + eps)
     y = y if weight is None else y * weight

@@ -62,7 +62,7 @@ class MaxPool2dIndex(Pool2d):
         y, best = at[:, :, 0, 0].copy(), views[:, :, 0, 0].copy()
         for k, l in np.ndindex(self.size):
             view = views[:, :, k, l]
-            better = (view > best) | (view != view) | (y < 0)  # a NaN wins, as in maximum; padding never
+            better = (view > best) | (view != view) | (y < 0)  # NaN wins, as in maximum; padding not
             np.copyto(best, view, where=better)
             np.copyto(y, at[:, :, k, l], where=better)
         return y
@@ -105,10 +105,11 @@ def lowest(dtype):
 
 
 def pool_op(op, kernel_size, stride, padding):
-    size, p = pair(kernel_size, "kernel_size", 1), pair(padding, "padding")
+    size = pair(kernel_size, f"{op.name}: kernel_size", 1)
+    p = pair(padding, f"{op.name}: padding")
     if any(2 * a > k for a, k in zip(p, size)):
-        raise ArgumentError(f"pooling: padding {p} is more than half of the kernel {size}")
-    return op(size, size if stride is None else pair(stride, "stride", 1), p)
+        raise ArgumentError(f"{op.name}: padding {p} is more than half of the kernel {size}")
+    return op(size, size if stride is None else pair(stride, f"{op.name}: stride", 1), p)
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0):
@@ -137,7 +138,7 @@ def averaging(n, parts, dtype) -> np.ndarray:
 
 def adaptive_avg_pool2d(x, output_size):
     """Means of windows chosen so that (h', w') = `output_size`; 1 is the mean of the image."""
-    height, width = pair(output_size, "output_size", 1)
+    height, width = pair(output_size, "adaptive_avg_pool2d: output_size", 1)
     check_image("adaptive_avg_pool2d", x)
     if (height, width) == (1, 1):
         return x.mean((2, 3), keepdim=True)
@@ -150,6 +151,7 @@ def adaptive_avg_pool2d(x, output_size):
 def adaptive_max_pool2d(x, output_size):
     """Maxima of windows chosen so that (h', w') = `output_size`; 1 is the maximum of the image."""
     check_image("adaptive_max_pool2d", x)
-    rows, columns = (bins(n, m) for n, m in zip(x.shape[2:], pair(output_size, "output_size", 1)))
+    size = pair(output_size, "adaptive_max_pool2d: output_size", 1)
+    rows, columns = (bins(n, m) for n, m in zip(x.shape[2:], size))
     largest = lambda i, j: x[:, :, slice(*i), slice(*j)].max((2, 3), keepdim=True)
     return concat([concat([largest(i, j) for j in columns], 3) for i in rows], 2)

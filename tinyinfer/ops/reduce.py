@@ -53,8 +53,8 @@ class Var(Reduce):
 
     def infer(self, x):
         if self.count(x) <= self.correction:
-            raise ShapeError(f"{self.name}: of {self.count(x)} with correction {self.correction}, in {x}, "
-                             "there is nothing to divide by: write correction=0")
+            raise ShapeError(f"{self.name}: of {self.count(x)} with correction {self.correction}, in "
+                             f"{x}, there is nothing to divide by: write correction=0")
         return super().infer(x)
 
     def forward(self, x):
