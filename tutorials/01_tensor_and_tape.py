@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1. A tensor and its tape
 #
-# A tensor is an array that knows how it was made. What it knows is called its *tape*, and a gradient
-# is one walk back along it. Here you look at a tape by hand, see why the walk needs an order, write
-# the engine in fifteen lines, and then read the real one, which is not much longer.
+# A tensor is an array that knows how it was made. What it knows is called its *tape*, and a
+# gradient is one walk back along it. Here you look at a tape by hand, see why the walk needs an
+# order, write the engine in fifteen lines, and then read the real one, which is not much longer.
 #
 # The files this is about, in the order to read them afterwards: `core/tensor.py`, `core/op.py`,
 # `core/trace.py`, `core/autograd.py`.
@@ -20,7 +20,8 @@ import tinyinfer as ti
 # %% [markdown]
 # ## What a tensor knows
 #
-# Here is one multiplication. `w` is asked to have a gradient, so what is made from it is recorded.
+# Here is one multiplication. `w` is asked to have a gradient, so what is made from it is
+# recorded.
 
 # %%
 x = ti.tensor([1.0, 2.0, 3.0])
@@ -29,8 +30,8 @@ y = w * x
 y
 
 # %% [markdown]
-# A `Tensor` has one attribute, `node`. Everything is in there: the operation, what went in, shape and
-# dtype (together: the *spec*), and the value.
+# A `Tensor` has one attribute, `node`. Everything is in there: the operation, what went in, shape
+# and dtype (together: the *spec*), and the value.
 
 # %%
 n = y.node
@@ -42,8 +43,8 @@ print("value  ", n.value)
 assert n.inputs[0] is w.node and n.inputs[1] is x.node
 
 # %% [markdown]
-# The inputs of a node are nodes. `w` and `x` were given and not computed, so theirs have no op and no
-# inputs. That is the whole data structure; the file `core/tensor.py` opens with it:
+# The inputs of a node are nodes. `w` and `x` were given and not computed, so theirs have no op
+# and no inputs. That is the whole data structure; the file `core/tensor.py` opens with it:
 #
 #     node ::= (op, inputs, spec, value)
 
@@ -53,9 +54,10 @@ assert w.node.op is None and w.node.inputs == ()
 # %% [markdown]
 # ## What recording means
 #
-# Recording means that the new node keeps its op and its inputs. Nothing else is different: the value
-# is computed either way. Nobody asked for a gradient in the first line below, and in the second
-# `no_grad` says that nobody will. So the result forgets how it was made, and the inputs can be freed.
+# Recording means that the new node keeps its op and its inputs. Nothing else is different: the
+# value is computed either way. Nobody asked for a gradient in the first line below, and in the
+# second `no_grad` says that nobody will. So the result forgets how it was made, and the inputs
+# can be freed.
 
 # %%
 plain = 2.0 * x
@@ -96,9 +98,9 @@ def show(t):
 show(loss)
 
 # %% [markdown]
-# `draw` makes a picture of the same nodes. An input is a funnel; `w` is a cylinder, because it can be
-# re-pointed (more on that below); the result has a double line. The sum is two steps: `sum` keeps the
-# axis, with size 1, and `reshape` drops it.
+# `draw` makes a picture of the same nodes. An input is a funnel; `w` is a cylinder, because it
+# can be re-pointed (more on that below); the result has a double line. The sum is two steps:
+# `sum` keeps the axis, with size 1, and `reshape` drops it.
 
 
 # %%
@@ -123,9 +125,9 @@ picture(loss, "first_tape")
 # $$\frac{\partial L}{\partial a} = g \, \frac{\partial y}{\partial a}, \qquad
 #   \frac{\partial L}{\partial b} = g \, \frac{\partial y}{\partial b}.$$
 #
-# Each op has that as its method `vjp`, short for vector-Jacobian product: the gradient `g` times the
-# matrix of derivatives, without ever making the matrix. These are the rules of `Add` and `Sin`, as
-# they stand in `ops/elementwise.py`:
+# Each op has that as its method `vjp`, short for vector-Jacobian product: the gradient `g` times
+# the matrix of derivatives, without ever making the matrix. These are the rules of `Add` and
+# `Sin`, as they stand in `ops/elementwise.py`:
 
 # %%
 from tinyinfer.ops.elementwise import Add, Sin
@@ -143,13 +145,14 @@ b = a + a
 b.node.op.vjp(one, b, a, a)
 
 # %% [markdown]
-# Two gradients arrive, one for each input. Both inputs are `a`, so they have to be added up:
-# $b = 2a$, and its derivative is 2.
+# Two gradients arrive, one for each input. Both inputs are `a`, so they have to be added up; the
+# derivative of $2a$ is 2.
 #
 # ## Why a topological sort?
 #
-# It looks as if one could walk back recursively: compute the gradients of the inputs, go on to the
-# inputs. Here is the smallest tape on which this goes wrong. $c = 4a$, so the derivative is 4.
+# It looks as if one could walk back recursively: compute the gradients of the inputs, go on to
+# the inputs. Here is the smallest tape on which this goes wrong. The derivative of $c = 4a$ is 4,
+# everywhere.
 
 # %%
 a = ti.tensor(3.0, requires_grad=True)
@@ -183,11 +186,12 @@ print(wrong)
 assert wrong == 6.0
 
 # %% [markdown]
-# Six, and no error. `b` is visited twice. The first time it has gradient 1 and hands 1 to each of its
-# two inputs. The second time it has gradient 2, and hands on 2 each, *which contains the first 1 again*.
+# Six, and no error. `b` is visited twice. The first time it has gradient 1 and hands 1 to each of
+# its two inputs. The second time it has gradient 2, and hands on 2 each, *which contains the
+# first 1 again*.
 #
-# Then visit each node only once? That is wrong the other way: `b` hands on its gradient before all
-# of it has arrived.
+# Then visit each node only once? That is wrong the other way: `b` hands on its gradient before
+# all of it has arrived.
 
 
 # %%
@@ -206,8 +210,8 @@ assert wrong == 2.0
 
 
 # %% [markdown]
-# And if only what *newly* arrived is passed on? Then the result is right: this is the sum over all
-# paths from the output to `a`. But each doubling doubles the paths.
+# And if only what *newly* arrived is passed on? Then the result is right: this is the sum over
+# all paths from the output to `a`. But each doubling doubles the paths.
 
 
 # %%
@@ -234,8 +238,8 @@ for depth in 2, 4, 8, 12:
 # So each node must hand on once, *and* only when everything has arrived: after all its users. An
 # order of the nodes in which that holds is a topological order.
 #
-# Here is a slightly larger tape, and its gradient in all orders in which its four steps can be gone
-# through. $e = c + d = (2a + a) + (2a + 2a)$, so the derivative is 7.
+# Here is a slightly larger tape, and its gradient in all orders in which its four steps can be
+# gone through. $e = c + d = (2a + a) + (2a + 2a)$, so the derivative is 7.
 
 
 # %%
@@ -265,11 +269,11 @@ for (gradient, users_first), orders in sorted(found.items()):
 assert [key for key in found if key[0] == 7.0] == [key for key in found if key[1]]
 
 # %% [markdown]
-# The orders with all users first agree, and give what is right. Every other order gives something too,
-# and none complains. This makes the mistake hard to notice.
+# The orders with all users first agree, and give what is right. Every other order gives something
+# too, and none complains. This makes the mistake hard to notice.
 #
-# What about going breadth first, level by level from the output? It has the same flaw: a level says
-# how *near* the output a user is, and a node can have one near and one far.
+# What about going breadth first, level by level from the output? It has the same flaw: a level
+# says how *near* the output a user is, and a node can have one near and one far.
 
 
 # %%
@@ -291,10 +295,10 @@ assert wrong == 2.0
 # %% [markdown]
 # ## Age is a topological order
 #
-# Frameworks usually find the order by a depth-first search or by counting users. Here none of that is
-# needed. A node is made from nodes that exist already, and it never changes afterwards. So every
-# input is older than its users, there can be no cycles, and going *from young to old* meets all users
-# first.
+# Frameworks usually find the order by a depth-first search or by counting users. Here none of
+# that is needed. A node is made from nodes that exist already, and it never changes afterwards.
+# So every input is older than its users, there can be no cycles, and going *from young to old*
+# meets all users first.
 
 # %%
 for t in loss, c, e, f:
@@ -308,9 +312,9 @@ for t, derivative in (e, 7.0), (f, 6.0):
 # %% [markdown]
 # ## The engine in fifteen lines
 #
-# With the order settled, the rest is bookkeeping: a dictionary of gradients, popped when used. Some
-# rules return a function in the place of a gradient that costs work, so that it can be left out if
-# nobody wants it; here we always call it.
+# With the order settled, the rest is bookkeeping: a dictionary of gradients, popped when used.
+# Some rules return a function in the place of a gradient that costs work, so that it can be left
+# out if nobody wants it; here we always call it.
 
 
 # %%
@@ -345,9 +349,9 @@ print("ours:      ", ours.numpy())
 print("tinyinfer: ", w.grad.numpy())
 
 # %% [markdown]
-# `w` is one number, and `w * x` used it three times: it was *broadcast*. Each use has its own gradient,
-# and they have to be added up, as with `a + a`. The engine does this in one place, `unbroadcast`, for
-# all ops that say `broadcasts = True`; so no rule has to think of it.
+# `w` is one number, and `w * x` used it three times: it was *broadcast*. Each use has its own
+# gradient, and they have to be added up, as with `a + a`. The engine does this in one place,
+# `unbroadcast`, for all ops that say `broadcasts = True`; so no rule has to think of it.
 
 # %%
 assert abs(ours.numpy().sum() - w.grad.item()) < 1e-5
@@ -355,7 +359,8 @@ assert abs(ours.numpy().sum() - w.grad.item()) < 1e-5
 # %% [markdown]
 # ## The real one
 #
-# This is the source of `gradients` in `core/autograd.py`, word for word. You know its middle already.
+# This is the source of `gradients` in `core/autograd.py`, word for word. You know its middle
+# already.
 
 # %%
 from tinyinfer.core import autograd
@@ -375,12 +380,12 @@ Code(source, language="python")
 # %% [markdown]
 # What is new, from above:
 #
-# - **`past`** is our `tape`, and **`targets`** are the nodes whose gradient is wanted; for `backward`
-#   these are all leaves that require one.
-# - **`path`** are the nodes that lie between a target and the output. A gradient for anything else
-#   would be work for nothing. This is where a rule that returned a function is *not* called.
-# - **`grad_mode(create_graph)`**: the rules are made of ordinary ops. If these are recorded too, the
-#   gradient has a tape of its own, and can be differentiated again.
+# - **`past`** is our `tape`, and **`targets`** are the nodes whose gradient is wanted; for
+#   `backward` these are all leaves that require one.
+# - **`path`** are the nodes that lie between a target and the output. A gradient for anything
+#   else would be work for nothing. This is where a rule that returned a function is *not* called.
+# - **`grad_mode(create_graph)`**: the rules are made of ordinary ops. If these are recorded too,
+#   the gradient has a tape of its own, and can be differentiated again.
 # - **`grads.pop(n)`**, unless `n` is a target: a gradient that was used is dropped at once.
 # - **`mode.origin`** is a note for drawings: to which module a step belongs.
 #
@@ -411,12 +416,12 @@ assert (first.item(), second.item()) == (27.0, 18.0)
 # %% [markdown]
 # ## Two kinds of handles
 #
-# Nodes never change. Then how can a weight be trained? By letting a *handle* point to another node.
-# There are two kinds of them:
+# Nodes never change. Then how can a weight be trained? By letting a *handle* point to another
+# node. There are two kinds of them:
 #
 # - a `Tensor` names one node for good;
-# - a `State` can be re-pointed, with `assign`. `ti.tensor(..., requires_grad=True)` gives one, and so
-#   are parameters, running averages, what an optimizer remembers, and the random key.
+# - a `State` can be re-pointed, with `assign`. `ti.tensor(..., requires_grad=True)` gives one,
+#   and so are parameters, running averages, what an optimizer remembers, and the random key.
 
 # %%
 w = ti.tensor(3.0, requires_grad=True)
@@ -436,13 +441,13 @@ print(w.grad)
 assert w.grad.item() == 6.0
 
 # %% [markdown]
-# In a framework where `w` is changed *in place*, the 3 would be overwritten, and the result 20 would be
-# wrong. PyTorch guards against it with a version counter on each tensor: the tape notes the number, and
-# backward complains if it has changed. Here nothing recorded is ever overwritten, so there is nothing
-# to count.
+# In a framework where `w` is changed *in place*, the 3 would be overwritten, and the gradient
+# would be wrong. PyTorch guards against it with a version counter on each tensor: the tape notes
+# the number, and backward complains if it has changed. Here nothing recorded is ever overwritten,
+# so there is nothing to count.
 #
-# `y.backward()` adds to `w.grad` because the node remembers its owner. It can be called twice, since
-# nothing on the tape is used up.
+# `y.backward()` adds to `w.grad` because the node remembers its owner. It can be called twice,
+# since nothing on the tape is used up.
 
 # %%
 y.backward()
@@ -450,12 +455,13 @@ print(w.grad)
 assert w.grad.item() == 12.0
 
 # %% [markdown]
-# That is why a training loop begins each step by setting gradients to `None`: `optimizer.zero_grad()`.
+# That is why a training loop begins each step by setting gradients to `None`:
+# `optimizer.zero_grad()`.
 #
 # ## What an error looks like
 #
-# Everything here rests on recorded values not changing, so an attempt to change one is refused. An
-# error names the rule that was broken, and says what to write in its place.
+# Everything here rests on recorded values not changing, so an attempt to change one is refused.
+# An error names the rule that was broken, and says what to write in its place.
 
 
 # %%
@@ -486,16 +492,17 @@ refused(lambda: ti.tensor([1, 2, 3], requires_grad=True))
 refused(lambda: ti.ones(64, 400) @ ti.ones(120, 400))
 
 # %% [markdown]
-# Take the one about `backward`: a gradient is the slope of *one* number, and `w * t` has several. What
-# the error suggests works:
+# Take the one about `backward`: a gradient is the slope of *one* number, and `w * t` has several.
+# What the error suggests works:
 
 # %%
 (w * t).sum().backward()
 print(w.grad)
 
 # %% [markdown]
-# Two doors are left through which an array could be changed behind the tape's back: the array that a
-# tensor was made from, and the one that `numpy()` gives. The first is copied, and the second is read-only.
+# Two doors are left through which an array could be changed behind the tape's back: the array
+# that a tensor was made from, and the one that `numpy()` gives. The first is copied, and the
+# second is read-only.
 
 # %%
 import numpy as np
@@ -515,8 +522,8 @@ assert t.tolist() == [1.0, 1.0, 1.0]
 # %% [markdown]
 # ## The same drawing without numbers
 #
-# One last thing about a node: its value may be missing. A placeholder has none, and what is made from
-# it has none either; everything else is the same node with the same op.
+# One last thing about a node: its value may be missing. A placeholder has none, and what is made
+# from it has none either; everything else is the same node with the same op.
 
 # %%
 p = ti.placeholder((3,), name="p")
@@ -528,16 +535,17 @@ assert q.node.value is None
 picture(q, "no_numbers")
 
 # %% [markdown]
-# This is a static graph: it can be checked, rewritten and compiled before it runs. *The dynamic graph
-# and the static graph are the same drawing; one has its numbers filled in.* The room `graph/` is about
-# the other one.
+# This is a static graph: it can be checked, rewritten and compiled before it runs. *The dynamic
+# graph and the static graph are the same drawing; one has its numbers filled in.* The room
+# `graph/` is about the other one.
 #
 # ## To try
 #
-# 1. What does `naive` give for three doublings, where 8 is right? Say a number first, then run it.
+# 1. What does `naive` give for three doublings, where 8 is right? Say a number first, then run
+#    it.
 # 2. Make `gradients` above pass the test that it failed: sum what was broadcast. Compare with
 #    `unbroadcast` in `core/autograd.py`.
-# 3. Open `core/tensor.py` at `class Node`. What would break if `born` were set when a node is first
-#    *used*?
+# 3. Open `core/tensor.py` at `class Node`. What would break if `born` were set when a node is
+#    first *used*?
 #
 # Next: [three ways to differentiate a program](02_autodiff_three_ways.ipynb).

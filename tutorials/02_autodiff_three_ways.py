@@ -1,19 +1,19 @@
 # %% [markdown]
 # # 2. Automatic differentiation, three ways
 #
-# A program computes a function; we want another program that computes its derivative, exactly, and
-# without doing calculus on paper. There are three ways to get it, and they differ in *who looks at the
-# program, and when*:
+# A program computes a function; we want another program that computes its derivative, exactly,
+# and without doing calculus on paper. There are three ways to get it, and they differ in *who
+# looks at the program, and when*:
 #
-# 1. an **elemental library**: nobody does. You call functions that give a value and a way back, and
-#    put the ways back together by hand;
-# 2. **operator overloading**: the numbers do, while the program runs. They write down what happens to
-#    them;
-# 3. **source transformation**: a compiler does, before the program runs. It reads the text and writes
-#    another text.
+# 1. an **elemental library**: nobody does. You call functions that give a value and a way back,
+#    and put the ways back together by hand;
+# 2. **operator overloading**: the numbers do, while the program runs. They write down what
+#    happens to them;
+# 3. **source transformation**: a compiler does, before the program runs. It reads the text and
+#    writes another text.
 #
-# We build all three, each on the rules of the one before, for the same functions and under the same
-# check. Then we count what each of them does.
+# We build all three, each on the rules of the one before, for the same functions and under the
+# same check. Then we count what each of them does.
 
 # %%
 import ast
@@ -56,8 +56,8 @@ def bump(x, y):
 
 
 # %% [markdown]
-# What is a right gradient? One that agrees with measured slopes. Go a small step $h$ both ways along
-# one input; the error of this *central difference* is of the order $h^2$.
+# What is a right gradient? One that agrees with measured slopes. Go a small step $h$ both ways
+# along one input; the error of this *central difference* is of the order $h^2$.
 #
 # Each of our ways will make from `f` a function that returns the value and all derivatives,
 # `(f(x, y), (df/dx, df/dy))`, and `check` is the only judge.
@@ -79,8 +79,8 @@ def check(f, gradient, points=20):
 
 
 # %% [markdown]
-# A check is worth as much as the mistakes it finds. Here is a gradient that forgets one of the two uses
-# of `b`:
+# A check is worth as much as the mistakes it finds. Here is a gradient that forgets one of the
+# two uses of `b`:
 
 
 # %%
@@ -100,9 +100,9 @@ else:
 # %% [markdown]
 # ## 1. An elemental library
 #
-# Each function returns two things: its value, and a *pullback*. The pullback takes $g$, the derivative
-# of the final result by this value, and gives the derivatives by the inputs. In it stands the chain
-# rule for this one step; what it needs to remember, the closure remembers.
+# Each function returns two things: its value, and a *pullback*. The pullback takes $g$, the
+# derivative of the final result by this value, and gives the derivatives by the inputs. In it
+# stands the chain rule for this one step; what it needs to remember, the closure remembers.
 
 # %%
 lib = SimpleNamespace(
@@ -117,8 +117,8 @@ lib = SimpleNamespace(
 
 
 # %% [markdown]
-# The composing is left to you. Forward, keep the pullbacks; back, call them in the opposite order, and
-# add up where a value was used twice.
+# The composing is left to you. Forward, keep the pullbacks; back, call them in the opposite
+# order, and add up where a value was used twice.
 
 
 # %%
@@ -153,18 +153,18 @@ check(spring, spring_by_hand)
 check(bump, bump_by_hand)
 
 # %% [markdown]
-# Two things were left to you, and only those: the *order*, and the *adding up*. Both are mechanical.
-# The other two ways are two ways of not doing them by hand.
+# Two things were left to you, and only those: the *order*, and the *adding up*. Both are
+# mechanical. The other two ways are two ways of not doing them by hand.
 #
-# (Why pullbacks and not derivatives? One could instead hand on pairs, value and derivative *by one
-# input*, and they would compose by themselves. This is *forward mode*. But it needs one run for each
-# input, and a network has as many inputs as it has weights.)
+# (Why pullbacks and not derivatives? One could instead hand on pairs, value and derivative *by
+# one input*, and they would compose by themselves. This is *forward mode*. But it needs one run
+# for each input, and a network has as many inputs as it has weights.)
 #
 # ## 2. Operator overloading
 #
 # Now the numbers themselves do the writing down. A `Var` is a number that remembers which library
-# function made it, from which `Var`s, and the pullback. Python lets us say what `+` and `*` mean for it,
-# so `spring` itself runs on it unchanged.
+# function made it, from which `Var`s, and the pullback. Python lets us say what `+` and `*` mean
+# for it, so `spring` itself runs on it unchanged.
 
 # %%
 clock = count()
@@ -192,7 +192,8 @@ Var.__neg__, Var.sin, Var.exp = map(recorded, (lib.neg, lib.sin, lib.exp))
 
 
 # %% [markdown]
-# The way back is what `spring_by_hand` did: from the youngest to the oldest, add up, call the pullback.
+# The way back is what `spring_by_hand` did: from the youngest to the oldest, add up, call the
+# pullback.
 
 
 # %%
@@ -224,8 +225,8 @@ check(spring, by_tape(spring))
 check(bump, by_tape(bump))
 
 # %% [markdown]
-# That is a complete framework for scalars. tinyinfer is the same thing with arrays in the place of
-# numbers, and three differences:
+# That is a complete framework for scalars. tinyinfer is the same thing with arrays in the place
+# of numbers, and three differences:
 #
 # | here | tinyinfer |
 # |---|---|
@@ -250,8 +251,9 @@ check(spring, by_tinyinfer(spring))
 check(bump, by_tinyinfer(bump))
 
 # %% [markdown]
-# The package has a check of its own, `ti.testing.gradcheck`. It varies arrays along random directions,
-# and goes on to gradients of gradients, which our closures, computing with plain numbers, cannot give:
+# The package has a check of its own, `ti.testing.gradcheck`. It varies arrays along random
+# directions, and goes on to gradients of gradients, which our closures, computing with plain
+# numbers, cannot give:
 
 # %%
 for f in spring, bump:
@@ -260,15 +262,15 @@ for f in spring, bump:
 # %% [markdown]
 # ## 3. Source transformation
 #
-# The third way runs nothing. It takes the *text* of a function and writes the text of another one.
-# Python's `ast` module turns text into a tree:
+# The third way runs nothing. It takes the *text* of a function and writes the text of another
+# one. Python's `ast` module turns text into a tree:
 
 # %%
 print(ast.dump(ast.parse("c = a + sin(b)").body[0], indent=2))
 
 # %% [markdown]
-# The rules are text as well. They are those of the library again: if $g$ arrives at $y$, what arrives
-# at $a$ and at $b$?
+# The rules are text as well. They are those of the library again: if $g$ arrives at $y$, what
+# arrives at $a$ and at $b$?
 
 # %%
 RULES = {
@@ -284,9 +286,9 @@ RULES = {
 
 
 # %% [markdown]
-# First, make the function simple: one operation a line, and each name assigned once. (Compilers call
-# this *static single assignment*.) `place` writes the lines that an expression needs, and returns the
-# name of its value.
+# First, make the function simple: one operation a line, and each name assigned once. (Compilers
+# call this *static single assignment*.) `place` writes the lines that an expression needs, and
+# returns the name of its value.
 
 
 # %%
@@ -349,10 +351,11 @@ print("\n".join(Straight(inspect.getsource(bump)).text))
 
 # %% [markdown]
 # Then walk the lines from the last to the first. For each, write down what its rule says; where
-# something has arrived before, write a sum. Order and adding up again, but now decided *while writing*.
+# something has arrived before, write a sum. Order and adding up again, but now decided *while
+# writing*.
 #
-# And because the whole text can be looked at before anything runs, lines that nothing needs can be
-# left out.
+# And because the whole text can be looked at before anything runs, lines that nothing needs can
+# be left out.
 
 
 # %%
@@ -393,8 +396,8 @@ spring_source = differentiate(inspect.getsource(spring))
 Code(spring_source, language="python")
 
 # %% [markdown]
-# Compare it, line by line, with `spring_by_hand`. Nobody wrote this one. And it is ordinary code, which
-# we can run:
+# Compare it, line by line, with `spring_by_hand`. Nobody wrote this one. And it is ordinary code,
+# which we can run:
 
 
 # %%
@@ -408,8 +411,8 @@ check(spring, run(spring_source))
 check(bump, run(differentiate(inspect.getsource(bump))))
 
 # %% [markdown]
-# Text in, text out: so it can be done twice. Here is $\partial^2 / \partial x^2$ of `bump`, from the
-# text of $\partial / \partial x$.
+# Text in, text out: so it can be done twice. Here is $\partial^2 / \partial x^2$ of `bump`, from
+# the text of $\partial / \partial x$.
 
 # %%
 once = differentiate(inspect.getsource(bump), only="x")
@@ -428,8 +431,8 @@ for x, y in (0.3, 0.8), (1.1, 2.0):
 # %% [markdown]
 # ## What each can see
 #
-# So far all three agree. They part where a program has control flow. How often this loop runs depends on
-# the number it is given:
+# So far all three agree. They part where a program has control flow. How often this loop runs
+# depends on the number it is given:
 
 
 # %%
@@ -440,8 +443,8 @@ def grow(x, y):
 
 
 # %% [markdown]
-# *The tape* sees what happened. For it there are no loops, only the steps that were made; the next call
-# makes another tape. (We teach `Var` and float to compare, and that is all.)
+# *The tape* sees what happened. For it there are no loops, only the steps that were made; the
+# next call makes another tape. (We teach `Var` and float to compare, and that is all.)
 
 # %%
 Var.__lt__ = lambda a, b: a.value < b
@@ -454,8 +457,9 @@ check(grow, by_tape(grow))
 check(grow, by_tinyinfer(grow))
 
 # %% [markdown]
-# But it sees *only* what happened. The function below is $x^2$ for every $x$, by a shortcut at one
-# point. There the tape has no step in it that depends on `x`, and the slope comes out as 0, not 2:
+# But it sees *only* what happened. The function below is $x^2$ for every $x$, by a shortcut at
+# one point. There the tape has no step in it that depends on `x`, and the slope comes out as 0,
+# not 2:
 
 
 # %%
@@ -465,9 +469,8 @@ def square(x, y):
 
 Var.__gt__ = lambda a, b: a.value > b
 for x in 0.999, 1.0, 1.001:
-    print(
-        f"x = {x}: value {by_tape(square)(x, 1.0)[0]:.3f}, slope {by_tape(square)(x, 1.0)[1][0]:.3f}"
-    )
+    value, (slope, _) = by_tape(square)(x, 1.0)
+    print(f"x = {x}: value {value:.3f}, slope {slope:.3f}")
 
 assert by_tape(square)(1.0, 1.0)[1][0] == 0.0
 
@@ -483,9 +486,10 @@ else:
     raise AssertionError("this should have been refused")
 
 # %% [markdown]
-# A grown-up one (Tapenade, Enzyme, Zygote) writes a second loop that runs backwards, and a stack on
-# which the first loop leaves its values. In exchange it sees branches that were not taken, and code that
-# nobody needs. When only $\partial / \partial x$ is wanted, ours writes no line for $y$:
+# A grown-up one (Tapenade, Enzyme, Zygote) writes a second loop that runs backwards, and a stack
+# on which the first loop leaves its values. In exchange it sees branches that were not taken, and
+# code that nobody needs. When only $\partial / \partial x$ is wanted, ours writes no line for
+# $y$:
 
 # %%
 print(differentiate(inspect.getsource(spring), only="x"))
@@ -530,8 +534,8 @@ def operations(fn, *xs):
 
 
 # %% [markdown]
-# In tinyinfer every op knows what it costs, `flops`, and functions in the list `watchers` see every op
-# that is computed:
+# In tinyinfer every op knows what it costs, `flops`, and functions in the list `watchers` see
+# every op that is computed:
 
 # %%
 from tinyinfer.core.autograd import ancestors
@@ -551,8 +555,8 @@ def operations_of_tinyinfer(fn, *xs):
 
 
 # %% [markdown]
-# Two columns: the arithmetic for the value and both derivatives of `spring`, and how many objects each
-# call makes to remember the way back.
+# Two columns: the arithmetic for the value and both derivatives of `spring`, and how many objects
+# each call makes to remember the way back.
 
 
 # %%
@@ -587,9 +591,9 @@ Markdown(
 )
 
 # %% [markdown]
-# The arithmetic of the three is the same, since the rules are. What differs is the remembering: the tape
-# is made anew in every call, the text only once. And differences are dearer already with two inputs,
-# besides being inexact.
+# The arithmetic of the three is the same, since the rules are. What differs is the remembering:
+# the tape is made anew in every call, the text only once. And differences are dearer already with
+# two inputs, besides being inexact.
 
 # %%
 ways = [rows[way][0] for way in rows if way[:2] in ("1.", "2.", "3.") and "only" not in way]
@@ -598,8 +602,8 @@ assert rows["3. the same, only by `x`"][0] < ways[0] < rows["differences"][0]
 
 
 # %% [markdown]
-# With more inputs the gap grows. Differences run the function twice for each input. The way back is one
-# walk, however many inputs there are.
+# With more inputs the gap grows. Differences run the function twice for each input. The way back
+# is one walk, however many inputs there are.
 
 
 # %%
@@ -610,7 +614,8 @@ def chain(*xs):
     return s
 
 
-text = "| inputs | function | gradient by tape | ratio | differences, at least |\n|---:|---:|---:|---:|---:|\n"
+text = "| inputs | function | gradient by tape | ratio | differences, at least |\n"
+text += "|---:|---:|---:|---:|---:|\n"
 for n in 2, 10, 100, 1000:
     xs = np.linspace(0.1, 0.9, n)
     once, back = operations(chain, *xs), operations(by_tape(chain), *xs)
@@ -619,14 +624,14 @@ for n in 2, 10, 100, 1000:
 Markdown(text)
 
 # %% [markdown]
-# That the ratio stays below a small constant is called the *cheap gradient principle* (Baur and Strassen
-# 1983). It is why networks with millions of weights can be trained.
+# That the ratio stays below a small constant is called the *cheap gradient principle* (Baur and
+# Strassen 1983). It is why networks with millions of weights can be trained.
 #
 # ## The best of two ways
 #
-# Overloading reads programs that no compiler understands; a text can be transformed before it runs. One
-# can have both: run the program once on tensors *without numbers*, and the tape is a text. `ti.trace`
-# does so, and since gradients are made of the same ops, they are in it too:
+# Overloading reads programs that no compiler understands; a text can be transformed before it
+# runs. One can have both: run the program once on tensors *without numbers*, and the tape is a
+# text. `ti.trace` does so, and since gradients are made of the same ops, they are in it too:
 
 
 # %%
@@ -641,16 +646,17 @@ graph = ti.trace(spring_gradient, *examples)
 print(graph)
 
 # %% [markdown]
-# It is the text of `spring_source` in other letters: first the function, then the way back. Nothing of
-# it was parsed; rewriting, scheduling and compiling it is the business of the room `graph/`.
+# It is the text of `spring_source` in other letters: first the function, then the way back.
+# Nothing of it was parsed; rewriting, scheduling and compiling it is the business of the room
+# `graph/`.
 
 # %%
 value, (gx, gy) = run(spring_source)(*at)
 np.testing.assert_allclose(graph.run(*[x.numpy() for x in examples]), (value, gx, gy), rtol=1e-6)
 
 # %% [markdown]
-# The limit of overloading comes along. Where Python must look at a number to go on, there is none yet;
-# the error says what to write instead.
+# The limit of overloading comes along. Where Python must look at a number to go on, there is none
+# yet; the error says what to write instead.
 
 # %%
 try:
@@ -678,8 +684,9 @@ print(graph)
 # ## To try
 #
 # 1. Add `log` to all three: one line in `lib`, one in `Var`, one in `RULES`. Then `check` it.
-# 2. Give `Straight` an `if`: turn `a if p else b` into a rule with two arguments and a condition. Which
-#    of the two gets the gradient?
-# 3. In `by_tape`, walk `tape(y)` in another order. Which of the two functions does `check` reject?
+# 2. Give `Straight` an `if`: turn `a if p else b` into a rule with two arguments and a condition.
+#    Which of the two gets the gradient?
+# 3. In `by_tape`, walk `tape(y)` in another order. Which of the two functions does `check`
+#    reject?
 #
 # Next: [an op, from the formula to the gradient](03_op_from_formula_to_gradient.ipynb).

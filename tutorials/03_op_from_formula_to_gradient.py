@@ -2,16 +2,16 @@
 # # 3. An op, from the formula to the gradient
 #
 # An operation in tinyinfer is one small class: what shapes it takes, what it computes, what its
-# derivative is, what it costs. Here you make one that the package does not have, with every step that
-# a real one needs: the derivation on paper, errors that teach, a check that can fail, and the proof
-# that one rule serves everywhere.
+# derivative is, what it costs. Here you make one that the package does not have, with every step
+# that a real one needs: the derivation on paper, errors that teach, a check that can fail, and
+# the proof that one rule serves everywhere.
 #
 # The op is *swish* with a learned slope (Ramachandran, Zoph and Le 2017):
 #
 # $$y = x \, \sigma(\beta x), \qquad \sigma(z) = \frac{1}{1 + e^{-z}}.$$
 #
-# With $\beta = 1$ it is `ti.silu`. With $\beta = 0$ it is the line $x / 2$, and for large $\beta$ it
-# comes close to `relu`; so $\beta$ says how sharp the bend is, and a network can learn it.
+# With $\beta = 1$ it is `ti.silu`. With $\beta = 0$ it is the line $x / 2$, and for large $\beta$
+# it comes close to `relu`; so $\beta$ says how sharp the bend is, and a network can learn it.
 
 # %%
 import inspect
@@ -29,8 +29,8 @@ from tinyinfer.ops.elementwise import Sigmoid
 # %% [markdown]
 # ## The derivative, on paper
 #
-# Let $s = \sigma(\beta x)$. The derivative of the logistic function is known: $\sigma' = \sigma (1 - \sigma)$.
-# By the product rule and the chain rule
+# Let $s = \sigma(\beta x)$. The derivative of the logistic function is known:
+# $\sigma' = \sigma (1 - \sigma)$. By the product rule and the chain rule
 #
 # $$\frac{\partial y}{\partial x} = s + x \, s (1 - s) \, \beta, \qquad
 #   \frac{\partial y}{\partial \beta} = x \, s (1 - s) \, x.$$
@@ -80,9 +80,9 @@ swish = Swish()
 swish(ti.tensor([-2.0, 0.0, 2.0]), 1.0)
 
 # %% [markdown]
-# An op without attributes is made once, and the object *is* the function. It needs no `__init__`: every
-# subclass of `Op` becomes a frozen dataclass. So equal ops are equal, can be keys, and print as they
-# are written. An op with attributes shows it better:
+# An op without attributes is made once, and the object *is* the function. It needs no `__init__`:
+# every subclass of `Op` becomes a frozen dataclass. So equal ops are equal, can be keys, and
+# print as they are written. An op with attributes shows it better:
 
 # %%
 from tinyinfer.ops.elementwise import LeakyRelu
@@ -93,8 +93,8 @@ assert swish == Swish() and hash(swish) == hash(Swish()) and swish.name == "swis
 # %% [markdown]
 # ## `infer`: shapes, dtypes, and every error
 #
-# `infer` sees no numbers, only specs. So it can run where there are none, on a graph that is only drawn,
-# and the error is the same:
+# `infer` sees no numbers, only specs. So it can run where there are none, on a graph that is only
+# drawn, and the error is the same:
 
 
 # %%
@@ -143,9 +143,9 @@ for dtype in "float32", "float64":
 # %% [markdown]
 # ## `forward`: the definition
 #
-# It is NumPy, works on arrays, and knows nothing of tapes. It is the definition, and the oracle of any
-# faster kernel. So it should be right before it is fast. Why `Sigmoid().forward`, and not the formula?
-# Because the formula overflows, in a place where the result is a plain 0:
+# It is NumPy, works on arrays, and knows nothing of tapes. It is the definition, and the oracle
+# of any faster kernel. So it should be right before it is fast. Why `Sigmoid().forward`, and not
+# the formula? Because the formula overflows, in a place where the result is a plain 0:
 
 # %%
 x = np.float32([-200.0])
@@ -157,8 +157,8 @@ print(inspect.getsource(Sigmoid.forward))
 # %% [markdown]
 # ## `flops`: what it costs
 #
-# One multiplication, a sigmoid (counted as three operations), one more multiplication. `watchers` see
-# every op that is computed, so we can let the composition of existing ops count itself:
+# One multiplication, a sigmoid (counted as three operations), one more multiplication. `watchers`
+# see every op that is computed, so we can let the composition of existing ops count itself:
 
 
 # %%
@@ -181,13 +181,14 @@ print(composed, ours, sep="\n")
 assert composed[1] == ours[1]
 
 # %% [markdown]
-# The composition would be right too, with gradients and all. Then why an op? It is one step in the place
-# of three: fewer things on the tape, fewer arrays kept, and a name that a pass or a kernel can look for.
+# The composition would be right too, with gradients and all. Then why an op? It is one step in
+# the place of three: fewer things on the tape, fewer arrays kept, and a name that a pass or a
+# kernel can look for.
 #
 # ## Is the gradient right?
 #
-# `gradcheck` compares with central differences, in float64 (in float32 the differences would be rounding
-# errors). For order 2 it takes the gradients as functions, and checks *their* gradients.
+# `gradcheck` compares with central differences, in float64 (in float32 the differences would be
+# rounding errors). For order 2 it takes the gradients as functions, and checks *their* gradients.
 
 # %%
 rng = np.random.default_rng(0)
@@ -199,8 +200,8 @@ assert ti.testing.gradcheck(swish, [X, np.array(-0.7)], order=2)
 
 
 # %% [markdown]
-# Silence is a weak argument. Does the check see a mistake? A likely one: forgetting that the inner
-# derivative has a factor $\beta$.
+# Silence is a weak argument. Does the check see a mistake? A likely one: forgetting that the
+# inner derivative has a factor $\beta$.
 
 
 # %%
@@ -220,8 +221,9 @@ refused(lambda: ti.testing.gradcheck(WithoutBeta(), [X, BETA]))
 assert ti.testing.gradcheck(WithoutBeta(), [X, np.ones(())], order=1)
 
 # %% [markdown]
-# It passes: with $\beta = 1$ the forgotten factor is 1. *A check is made at a point, so let the point be
-# arbitrary.* That is why the samples in `tests/samples.py` are random numbers, away from corners.
+# It passes: with $\beta = 1$ the forgotten factor is 1. *A check is made at a point, so let the
+# point be arbitrary.* That is why the samples in `tests/samples.py` are random numbers, away from
+# corners.
 #
 # ## Why is the rule written in ops?
 #
@@ -241,8 +243,9 @@ assert ti.testing.gradcheck(InNumpy(), [X, BETA], order=1)
 refused(lambda: ti.testing.gradcheck(InNumpy(), [X, BETA], order=2))
 
 # %% [markdown]
-# The first order is right. But the gradient has no tape: nobody knows any more how it depends on `x`, and
-# its own gradient comes out as zero. On a graph without numbers the rule could not even run.
+# The first order is right. But the gradient has no tape: nobody knows any more how it depends on
+# `x`, and its own gradient comes out as zero. On a graph without numbers the rule could not even
+# run.
 #
 # Written in ops, the one rule serves three times.
 #
@@ -275,8 +278,8 @@ for a, b in zip(graph.run(X, BETA), (y, *ti.grad(y, [x, beta]))):
     np.testing.assert_array_equal(a, b.numpy())
 
 # %% [markdown]
-# **Once more**, the gradient is differentiated: that is what order 2 above has checked. Here it draws
-# the curves. None of the three panels needed a formula besides the rule.
+# **Once more**, the gradient is differentiated: that is what order 2 above has checked. Here it
+# draws the curves. None of the three panels needed a formula besides the rule.
 
 # %%
 z = ti.tensor(np.linspace(-5, 5, 201), requires_grad=True)
@@ -296,9 +299,9 @@ plt.show()
 # %% [markdown]
 # ## Broadcasting, undone once
 #
-# `beta` had shape (3, 1), and was used for all of (2, 3, 4). The rule does not care: what it gives for
-# `beta` has the shape of `x`. A number that was used many times collects the sum of its gradients, and
-# the engine sees to it for all ops that say `broadcasts = True`.
+# `beta` had shape (3, 1), and was used for all of (2, 3, 4). The rule does not care: what it
+# gives for `beta` has the shape of `x`. A number that was used many times collects the sum of its
+# gradients, and the engine sees to it for all ops that say `broadcasts = True`.
 
 # %%
 g = ti.ones(*X.shape).double()
@@ -325,8 +328,8 @@ refused(lambda: ti.testing.gradcheck(Unmarked(), [X, BETA]))
 # %% [markdown]
 # ## A gradient that nobody wants
 #
-# The rule returned two *functions*. The engine calls the one for an input only if a gradient travels on
-# from there. When `beta` is fixed, its part of the work is not done:
+# The rule returned two *functions*. The engine calls the one for an input only if a gradient
+# travels on from there. When `beta` is fixed, its part of the work is not done:
 
 # %%
 fixed = ti.tensor(BETA)
@@ -337,14 +340,14 @@ print(f"x alone: {less} operations,", *alone)
 assert less < cost and len(alone) < len(both)
 
 # %% [markdown]
-# For a convolution this is the difference between one large product and two: the gradient by the image is
-# not needed in the first layer. When a gradient costs next to nothing, a rule may return it as it is;
-# `Add` returns `g, g`.
+# For a convolution this is the difference between one large product and two: the gradient by the
+# image is not needed in the first layer. When a gradient costs next to nothing, a rule may return
+# it as it is; `Add` returns `g, g`.
 #
 # ## In use
 #
-# A layer with one $\beta$ for each channel. As a test, three channels of data that were made with known
-# slopes. Can it find them?
+# A layer with one $\beta$ for each channel. As a test, three channels of data that were made with
+# known slopes. Can it find them?
 
 
 # %%
@@ -379,7 +382,7 @@ panel.plot(path, label=["channel 0", "channel 1", "channel 2"])
 for value in true:
     panel.axhline(value, color="0.6", linestyle=":", zorder=0)
 panel.set(xlabel="step", ylabel="β", title="The slopes that the data was made with, found again")
-panel.legend(frameon=False)
+panel.legend(frameon=False, loc=(0.76, 0.5))
 plt.show()
 
 # %% [markdown]
@@ -389,12 +392,12 @@ plt.show()
 #
 # 1. the class, in `ops/elementwise.py`, beside `Silu`;
 # 2. the name `swish`, in `ops/__init__.py`;
-# 3. one entry in `tests/samples.py`, from which every op gets the same tests: `infer` against `forward`,
-#    eager against traced, gradients to order 2, the count of operations, and the refusals with their
-#    words:
+# 3. one entry in `tests/samples.py`, from which every op gets the same tests: `infer` against
+#    `forward`, eager against traced, gradients to order 2, the count of operations, and the
+#    refusals with their words:
 #
 # ```python
-# entry(elementwise.Swish, of(elementwise.Swish(), A(2, 3, 4), P(3, 1)), of(elementwise.Swish(), A(5), P()),
+# entry(ti.swish, call(A(2, 3, 4), P(3, 1)), call(A(5), P()),
 #       refused=[of_floats, (ShapeError, "would make x (3,) larger", call(A(3), P(2, 3)))])
 # ```
 #
@@ -402,8 +405,8 @@ plt.show()
 #
 # 1. Write `Mish`, $y = x \tanh(\log(1 + e^x))$. First on paper: which parts of `forward` does the
 #    derivative use again?
-# 2. Change `flops` to `4 *`. Which cell of this page notices? Which would not, in a package without it?
-# 3. In `vjp`, replace `y` by `x * s`. Is it still right? What is the difference on the tape of the
-#    gradient?
+# 2. Change `flops` to `4 *`. Which cell of this page notices?
+# 3. In `vjp`, replace `y` by `x * s`. Is it still right? What is the difference on the tape of
+#    the gradient?
 #
 # Next: [LeNet on digits](04_lenet_on_digits.ipynb).
