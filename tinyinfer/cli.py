@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,7 @@ class Data(StrEnum):
 
 # fmt: off
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.py", help="A model file, such as models/lenet.py.")]
+ModelFiles = Annotated[list[Path], typer.Argument(metavar="MODEL.py...", help="Model files, such as models/*.py.")]
 DataSet   = Annotated[Data, typer.Option(metavar="NAME", help="digits, mnist or fashion-mnist.")]
 Epochs    = Annotated[int | None, typer.Option(help="How often each image is seen.", show_default="the recipe's")]
 BatchSize = Annotated[int | None, typer.Option(help="Images in one step.", show_default="the recipe's")]
@@ -66,7 +68,7 @@ Seed      = Annotated[int | None, typer.Option(help="Of all that is random; 0 if
 RunFolder = Annotated[Path | None, typer.Option(help="The folder of the run.", show_default="runs/MODEL-DATA")]
 Resume    = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest.")]
 DebugNan  = Annotated[bool, typer.Option("--debug-nan", help="If the loss becomes NaN, say which op made it.")]
-Weights   = Annotated[Path | None, typer.Option(help="A file of weights, or the folder of a run.", show_default="the newest run's")]
+Weights   = Annotated[Path | None, typer.Option(help="A file of weights, the folder of a run, or one with MODEL.safetensors in it.", show_default="the newest run's")]
 Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, show where it was raised.")]
 # fmt: on
@@ -182,22 +184,21 @@ def result(run) -> Table:
 
 
 @app.command()
-def evaluate(model: ModelFile, weights: Weights = None, data: DataSet = Data.digits):
-    """Test a trained network on the test images of a data set."""
-    file = training.modelfile.load(model)
-    weights = weights or training.folder.newest(f"{file.name}-{data}")
-    if weights.is_dir():
-        weights = training.Folder(weights).weights
-    network = file.build()
-    normalize = training.weights.load(network, weights)
+def evaluate(models: ModelFiles, weights: Weights = None, data: DataSet = Data.digits):
+    """Test trained networks on the test images of a data set."""
     learned_from, test = datasets.load(data)
-    training.inputs.check(network, file.input_shape, test)
-    normalize = normalize or training.inputs.normalization(learned_from)
-    scores = training.evaluate(
-        network, training.inputs.for_testing(test, file.input_shape, normalize)
-    )
-    console.print(f"{weights}: {scores.right:,} of {len(test):,} test images of {data} are right")
-    console.print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f}")
+    for path in models:
+        file = training.modelfile.load(path)
+        found = weights or training.folder.newest(f"{file.name}-{data}")
+        found = training.folder.weights_in(found, file.name)
+        network = file.build()
+        normalize = training.weights.load(network, found)
+        training.inputs.check(network, file.input_shape, test)
+        normalize = normalize or training.inputs.normalization(learned_from)
+        images = training.inputs.for_testing(test, file.input_shape, normalize)
+        scores = training.evaluate(network, images)
+        console.print(f"{found}: {scores.right:,} of {len(test):,} test images of {data} are right")
+        console.print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f}")
 
 
 @app.command()
@@ -212,3 +213,19 @@ def summary(model: ModelFile):
     """List the layers of a network: shapes, parameters, and what they cost."""
     file = training.modelfile.load(model)
     print(file.build().summary((1, *file.input_shape)))
+
+
+class Published(StrEnum):
+    mnist = "mnist"
+
+
+@app.command()
+def reproduce(
+    name: Annotated[Published, typer.Argument(metavar="NAME", help="mnist.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs of each network.")] = 3,
+    models: Annotated[Path, typer.Option(help="The folder of the model files.")] = Path("models"),
+    out: RunFolder = None,
+):
+    """Make a published table again. Runs that are finished in --out are not done again."""
+    table = import_module(f".reproduce.{name}", __package__).table
+    console.print(table(seeds, models, out or Path("runs", f"reproduce-{name}")))

@@ -184,7 +184,7 @@ def reduce(op, x, dim, keepdim, *options):
 
 def counted(x):
     """Masks and integers are added up in int64, where there is room."""
-    return x if x.spec.floating else x.astype("int64")
+    return x if x.dtype.kind == "f" else x.astype("int64")
 
 
 @reduction

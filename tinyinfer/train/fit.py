@@ -4,9 +4,9 @@ import signal
 import threading
 from contextlib import contextmanager
 
+from ..kernels.threads import one_thread
 from . import checkpoint
 from .folder import Folder
-from .threads import one_thread
 
 
 class Interrupted(KeyboardInterrupt):

@@ -87,6 +87,15 @@ def draw(model, input_shape, path) -> Path:
     return Path(graph.draw_tensor(logits, path))
 
 
+def weights_in(path, name) -> Path:
+    """The file of weights that is meant: of a folder, NAME.safetensors or what a run left there."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    own = path / f"{name}.safetensors"
+    return own if own.exists() else Folder(path).weights
+
+
 def new(name, root="runs") -> Path:
     """An empty folder of that name, made now, or of name-2, name-3, ... if it is taken."""
     for n in count(1):

@@ -10,11 +10,11 @@ import numpy as np
 from ..core.tensor import tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, NonFiniteError
+from ..kernels.threads import one_thread
 from ..nn.utils import clip_grad_norm_
 from ..ops import cross_entropy
 from . import inputs
 from .nonfinite import Watch
-from .threads import one_thread
 
 
 @dataclass

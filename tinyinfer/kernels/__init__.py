@@ -1,0 +1,1 @@
+"""Fast loops, and what they share."""
