@@ -226,6 +226,20 @@ def test_making():
     )
 
 
+def test_arrays_where_tensors_could_be():
+    assert ti.sum(np.ones((2, 3)), 1).tolist() == [3, 3] and ti.relu([1.0, -1.0]).tolist() == [1, 0]
+    assert ti.mean(np.ones(3)).item() == 1 and (ti.ones(1, 2) @ np.ones(2)).item() == 2
+
+
+@pytest.mark.parametrize(
+    "make", [ti.ones, ti.zeros, ti.rand, ti.ones(4).reshape, ti.ones(1).expand]
+)
+def test_sizes_are_whole_numbers(make):
+    assert make(np.int64(4)).shape == make((4,)).shape == make([4]).shape == (4,)
+    with pytest.raises(ti.ArgumentError, match="sizes are whole numbers"):
+        make(2.0)
+
+
 def test_labels_from_numpy():
     labels = np.array([0, 2], np.uint8)
     assert ti.cross_entropy(ti.zeros(2, 3), labels).item() == pytest.approx(np.log(3))

@@ -1,6 +1,7 @@
 """Elements picked by number: by slices, by integers, by masks. Index and IndexPut are each other's
 transpose: what one takes from several places, the other adds up there."""
 
+from dataclasses import field
 from math import prod
 
 import numpy as np
@@ -17,7 +18,7 @@ from .shape import Slice, Transpose, axis_of
 
 class Index(Op):
     """y[i...] = x[p[i...], q[i...], ...]: an index for each of the first axes, all of one shape"""
-    called: str = "index"  # by the user
+    called: str = field(default="index", compare=False, repr=False)  # by the user, for errors
 
     def infer(self, x, *indices):
         return Spec((*places(self.called, x, indices), *x.shape[len(indices):]), x.dtype)
@@ -31,7 +32,7 @@ class Index(Op):
 class IndexPut(Op):
     """y[p[i...], q[i...], ...] += x[i...], from zero: the transpose of Index"""
     shape: tuple[int, ...]
-    called: str = "index"
+    called: str = field(default="index", compare=False, repr=False)
 
     def infer(self, x, *indices):
         shape = places(self.called, Spec(self.shape, x.dtype), indices)
