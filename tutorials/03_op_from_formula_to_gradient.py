@@ -398,7 +398,8 @@ plt.show()
 #
 # ```python
 # entry(ti.swish, call(A(2, 3, 4), P(3, 1)), call(A(5), P()),
-#       refused=[of_floats, (ShapeError, "would make x (3,) larger", call(A(3), P(2, 3)))])
+#       refused=[(DTypeError, "astype('float32')", call(I(4, 3), P())),
+#                (ShapeError, "would make x (3,) larger", call(A(3), P(2, 3)))])
 # ```
 #
 # ## To try

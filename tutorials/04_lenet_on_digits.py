@@ -201,7 +201,7 @@ np.add.at(confusion, (truth, predicted), 1)
 
 figure, axes = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
 wrong = confusion * (1 - np.eye(10, dtype=int))
-axes.imshow(wrong, cmap="Oranges", vmax=max(3, wrong.max()))
+axes.imshow(wrong, cmap="Oranges", vmax=2 * wrong.max() + 1)
 for (i, j), n in np.ndenumerate(confusion):
     if n:
         axes.text(j, i, n, ha="center", va="center", color="0.6" if i == j else "black")
