@@ -186,7 +186,8 @@ def details(op, spec) -> str:
     """The attributes that are not as usual, and not as the spec says anyhow."""
     if steps := chain_of(op):
         return " → ".join(step.name for step in steps)
-    values = {f.name: getattr(op, f.name) for f in fields(op) if getattr(op, f.name) != f.default}
+    meant = [f.name for f in fields(op) if f.compare and getattr(op, f.name) != f.default]
+    values = {name: getattr(op, name) for name in meant}
     said = (getattr(spec, "shape", None), str(getattr(spec, "dtype", None)))
     text = ", ".join(
         details(v, spec) if isinstance(v, Op) else f"{name} {short(v)}".removeprefix("ranges ")
