@@ -38,6 +38,11 @@ def gradcheck(fn, inputs, order=2) -> bool:
 def compare(fn, inputs, order):
     rng = np.random.RandomState(order)
     for i, gx in slopes(fn, leaves(inputs)).items():
+        if gx is not None and gx.shape != inputs[i].shape:
+            raise GradientError(
+                f"gradcheck: order {order}, input {i}: a gradient {gx.shape} for an input "
+                f"{inputs[i].shape}: does the op lack `broadcasts = True`?"
+            )
         v = rng.standard_normal(inputs[i].shape)
         numeric = (moved(fn, inputs, i, STEP * v) - moved(fn, inputs, i, -STEP * v)) / (2 * STEP)
         analytic = 0.0 if gx is None else (v * gx.numpy()).sum()

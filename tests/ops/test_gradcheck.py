@@ -77,3 +77,18 @@ def test_single_precision_is_refused():
 
 def test_empty_and_0d():
     assert gradcheck(ti.exp, [np.zeros((0, 3))]) and gradcheck(ti.exp, [np.array(0.5)])
+
+
+def test_a_gradient_of_another_shape_is_found():
+    class Plus(Op):
+        def infer(self, a, b):
+            return a
+
+        def forward(self, a, b):
+            return a + b
+
+        def vjp(self, g, y, a, b):
+            return g, g  # b was repeated, and the engine is not told
+
+    with pytest.raises(ti.GradientError, match=r"a gradient \(2, 3\) for an input \(3,\)"):
+        ti.testing.gradcheck(Plus(), [np.ones((2, 3)), np.ones(3)], order=1)
