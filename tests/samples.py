@@ -456,7 +456,8 @@ entry(ti.adaptive_avg_pool2d, *ADAPTIVE,
       refused=[*refused, (DTypeError, "astype('float32')", call(I(9, 1, 1, 4, 4), 2))])
 entry(ti.adaptive_max_pool2d, *ADAPTIVE, refused=refused)
 entry(pool.MaxPool2d, of(pool.MaxPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
-steps(pool.MaxPool2dIndex, of(pool.MaxPool2dIndex((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
+IMAGE = A(1, 2, 4, 5)
+steps(pool.MaxPool2dIndex, of(pool.MaxPool2dIndex((2, 3), (1, 2), (1, 1)), IMAGE, pool.MaxPool2d((2, 3), (1, 2), (1, 1)).forward(IMAGE)))
 entry(pool.AvgPool2d, of(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
 entry(pool.AvgPool2dInput, of(pool.AvgPool2dInput(pool.AvgPool2d((2, 3), (1, 2), (1, 1)),
       (1, 2, 4, 5)), A(1, 2, 5, 3)))

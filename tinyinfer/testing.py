@@ -37,7 +37,7 @@ def gradcheck(fn, inputs, order=2) -> bool:
 
 def compare(fn, inputs, order):
     rng = np.random.RandomState(order)
-    for i, gx in slopes(fn, leaves(inputs)).items():
+    for i, gx in slopes(fn, as_states(inputs)).items():
         if gx is not None and gx.shape != inputs[i].shape:
             raise GradientError(
                 f"gradcheck: order {order}, input {i}: a gradient {gx.shape} for an input "
@@ -55,7 +55,7 @@ def compare(fn, inputs, order):
 
 def moved(fn, inputs, i, step) -> float:
     """L, when input i has made a step."""
-    return project(fn(*leaves([*inputs[:i], inputs[i] + step, *inputs[i + 1 :]]))).item()
+    return project(fn(*as_states([*inputs[:i], inputs[i] + step, *inputs[i + 1 :]]))).item()
 
 
 def slopes(fn, xs) -> dict:
@@ -76,7 +76,7 @@ def derivative(fn):
     return gradient
 
 
-def leaves(arrays):
+def as_states(arrays):
     return [tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
 
 

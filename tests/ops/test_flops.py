@@ -27,7 +27,7 @@ COUNTS = {
     conv.Conv2d: lambda op, y, x, w: count(*y, *w[1:], each=MULTIPLY_ADD),
     conv.Conv2dInput: lambda op, y, g, w: count(*g, *w[1:], each=MULTIPLY_ADD),
     conv.Conv2dWeight: lambda op, y, g, x: count(*g, *y[1:], each=MULTIPLY_ADD),
-    pool.Pool2d: lambda op, y, x: count(*y, *op.size),
+    pool.Pool2d: lambda op, y, *xs: count(*y, *op.size),
     pool.AvgPool2dInput: lambda op, y, g: count(*g, *op.pool.size),
     index.IndexPut: lambda op, y, x, *at: count(*x),  # additions
     reduce.Var: each_input(4),  # to the mean, from it, square, to the sum

@@ -23,20 +23,22 @@ def trace(fn, *examples, **named) -> Graph:
 def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     named = named or {}
     given = {id(x): name for name, x in argument_names(fn, examples, named)}
-    symbols = [symbol(x.spec, x.requires_grad, given.get(id(x))) for x in leaves((examples, named))]
+    symbols = [
+        symbol(x.spec, x.requires_grad, given.get(id(x))) for x in tensors_in((examples, named))
+    ]
     args, options = refilled((examples, named), iter(symbols))
     with no_collecting(), Trace() as opened:
-        outputs = [*leaves(fn(*args, **options))]
+        outputs = [*tensors_in(fn(*args, **options))]
     return Graph(nodes(symbols), nodes(outputs), opened.updates), opened
 
 
-def leaves(x):
+def tensors_in(x):
     """The tensors in nested lists, tuples and dicts, in their order."""
     if isinstance(x, Tensor):
         yield x
     elif isinstance(x, list | tuple | dict):
         for inner in x.values() if isinstance(x, dict) else x:
-            yield from leaves(inner)
+            yield from tensors_in(inner)
 
 
 def refilled(x, tensors):

@@ -11,7 +11,7 @@ from ..core.tensor import Tensor, placeholder
 from ..errors import ArgumentError
 from ..graph.control import Scan
 from ..graph.graph import subgraphs
-from ..graph.trace import leaves, trace
+from ..graph.trace import tensors_in, trace
 
 
 class Row(NamedTuple):
@@ -30,7 +30,7 @@ class Summary:
         shapes = {}
 
         def note(module, args, y):
-            shapes[module] = next((t.shape for t in leaves(y)), None)
+            shapes[module] = next((t.shape for t in tensors_in(y)), None)
 
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:

@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..core.check import whole
 from ..core.op import Op
 from ..core.spec import Spec, promote
 from ..errors import ArgumentError, ShapeError
@@ -155,10 +156,10 @@ class Conv2dWeight(Op):
 
 def pair(n, what, least=0) -> Pair:
     """3 or (3, 5), as rows and columns."""
-    both = tuple(n) if isinstance(n, tuple | list) else (n, n)
-    if len(both) != 2 or not all(isinstance(m, int) and m >= least for m in both):
-        raise ArgumentError(f"{what} is one whole number from {least} on, or a pair, not {n!r}")
-    return both
+    both = n if isinstance(n, tuple | list) else (n, n)
+    if len(both) != 2:
+        raise ArgumentError(f"{what}: one whole number from {least} on, or a pair, not {n!r}")
+    return tuple([whole(what, m, least) for m in both])
 
 
 def conv_op(what, stride, padding, dilation, groups) -> Conv2d:

@@ -70,11 +70,6 @@ def batch_norm(
     return BatchNorm(eps)(x, mean, var, weight, bias)
 
 
-def check_channels(what, x, channels, ndims):
-    if x.ndim not in ndims or x.shape[1] != channels:
-        raise ShapeError(f"{what}: of {ndims} dimensions, the second of {channels}, not {x.shape}")
-
-
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """x with mean 0 and variance 1 over its last dimensions, `normalized_shape`; then times
     weight, plus bias. Ba, Kiros and Hinton 2016."""

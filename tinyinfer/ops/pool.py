@@ -27,7 +27,7 @@ class Pool2d(Op):
         count = window_counts(self.name, x.shape[2:], self.size, self.stride, self.sides, (1, 1))
         return Spec((*x.shape[:2], *count), x.dtype)
 
-    def flops(self, y, x): return prod(y.shape) * prod(self.size)
+    def flops(self, y, *xs): return prod(y.shape) * prod(self.size)
 
     @property
     def sides(self): return tuple((p, p) for p in self.padding)
@@ -46,26 +46,27 @@ class MaxPool2d(Pool2d):
         return y
 
     def vjp(self, g, y, x):
-        flat = IndexPut((prod(x.shape),))(g, MaxPool2dIndex(self.size, self.stride, self.padding)(x))
+        flat = IndexPut((prod(x.shape),))(g, MaxPool2dIndex(self.size, self.stride, self.padding)(x, y))
         return flat.reshape(x.shape),
 
 
 class MaxPool2dIndex(Pool2d):
-    """Where in x.flat the maximum of each window is: y = x.flat[index]"""
+    """Where in x.flat the maximum y of each window is: y = x.flat[index]"""
     differentiable = False
 
-    def infer(self, x): return Spec(super().infer(x).shape, np.dtype(np.int64))
+    def infer(self, x, y): return Spec(y.shape, np.dtype(np.int64))
 
-    def forward(self, x):
-        views = self.windows(x, lowest(x.dtype))
-        at = self.windows(np.arange(x.size).reshape(x.shape), fill=-1)
-        y, best = at[:, :, 0, 0].copy(), views[:, :, 0, 0].copy()
-        for k, l in np.ndindex(self.size):
-            view = views[:, :, k, l]
-            better = (view > best) | (view != view) | (y < 0)  # NaN wins, as in maximum; padding not
-            np.copyto(best, view, where=better)
-            np.copyto(y, at[:, :, k, l], where=better)
-        return y
+    def forward(self, x, y):
+        (h, w), views = x.shape[2:], self.windows(x, lowest(x.dtype))
+        tops, lefts = (np.arange(n) * s - p for n, s, p in zip(y.shape[2:], self.stride, self.padding))
+        at = np.zeros(y.shape, np.int64)
+        for k, l in reversed([*np.ndindex(self.size)]):  # so that the first of equals wins
+            view, rows, columns = views[:, :, k, l], tops[:, None] + k, lefts + l
+            inside = (0 <= rows) & (rows < h) & (0 <= columns) & (columns < w)  # padding never wins
+            wins = (view == y) | (view != view)  # NaN does, as in maximum
+            np.copyto(at, rows * w + columns, where=wins & inside)
+        images = np.arange(prod(x.shape[:2])).reshape(*x.shape[:2], 1, 1)
+        return at + images * (h * w)
 
 
 class AvgPool2d(Pool2d):

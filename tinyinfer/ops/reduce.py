@@ -18,15 +18,14 @@ from .shape import Reshape, axis_of
 
 class Reduce(Op):
     axes: tuple[int, ...]
-    whole = True  # of integers too
-    empty = True  # of no elements too
+    takes_integers = takes_empty = True
 
     def infer(self, x):
-        if not (self.empty or self.count(x)):
+        if not (self.takes_empty or self.count(x)):
             raise ShapeError(f"{self.name}: of no elements, in {x}")
-        if not (x.floating or self.whole and x.dtype.kind in "iu"):
+        if not (x.floating or self.takes_integers and x.dtype.kind in "iu"):
             raise DTypeError(f"{self.name}: not of {x}: write x.astype("
-                             f"'{'int64' if self.whole else 'float32'}')")
+                             f"'{'int64' if self.takes_integers else 'float32'}')")
         return Spec(tuple([1 if i in self.axes else n for i, n in enumerate(x.shape)]), x.dtype)
 
     def flops(self, y, x): return size(x.shape)
@@ -40,7 +39,7 @@ class Sum(Reduce):
 
 
 class Mean(Reduce):
-    whole = False
+    takes_integers = False
 
     def forward(self, x): return x.mean(self.axes, keepdims=True)
     def vjp(self, g, y, x): return (g / self.count(x)).broadcast_to(x.shape),
@@ -49,7 +48,7 @@ class Mean(Reduce):
 class Var(Reduce):
     """y = sum (x - mean)^2 / (n - correction)"""
     correction: float
-    whole = False
+    takes_integers = False
 
     def infer(self, x):
         if self.count(x) <= self.correction:
@@ -66,7 +65,7 @@ class Var(Reduce):
 
 
 class Extreme(Reduce):
-    empty = False
+    takes_empty = False
 
     def vjp(self, g, y, x):  # equals share
         winners = (x == y).astype(g.dtype)
@@ -103,7 +102,7 @@ class Prod(Reduce):
 
 class LogSumExp(Reduce):
     """y = log sum exp(x), without overflow"""
-    whole = empty = False
+    takes_integers = takes_empty = False
 
     def forward(self, x):
         top = x.max(self.axes, keepdims=True)
@@ -114,32 +113,33 @@ class LogSumExp(Reduce):
     def flops(self, y, x): return 3 * size(x.shape)
 
 
-class Softmax(Reduce):
+class Share(Reduce):
+    """Every element stays, but depends on all along the axes"""
+    takes_integers = takes_empty = False
+
+    def infer(self, x):
+        super().infer(x)
+        return x
+
+    def flops(self, y, x): return 4 * size(x.shape)
+
+
+class Softmax(Share):
     """y = exp(x) / sum exp(x)"""
-    whole = empty = False
-
-    def infer(self, x): return super().infer(x) and x
-
     def forward(self, x):
         y = np.exp(x - x.max(self.axes, keepdims=True))
         return y / y.sum(self.axes, keepdims=True)
 
     def vjp(self, g, y, x): return y * (g - Sum(self.axes)(g * y)),
-    def flops(self, y, x): return 4 * size(x.shape)
 
 
-class LogSoftmax(Reduce):
+class LogSoftmax(Share):
     """y = x - log sum exp(x)"""
-    whole = empty = False
-
-    def infer(self, x): return super().infer(x) and x
-
     def forward(self, x):
         x = x - x.max(self.axes, keepdims=True)
         return x - np.log(np.exp(x).sum(self.axes, keepdims=True))
 
     def vjp(self, g, y, x): return g - y.exp() * Sum(self.axes)(g),
-    def flops(self, y, x): return 4 * size(x.shape)
 
 
 # fmt: on
@@ -154,7 +154,7 @@ def axes_of(dim, ndim: int, what: str) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def reduction(fn):
+def numpy_names(fn):
     """Let NumPy's names `axis`, `keepdims` stand for PyTorch's `dim`, `keepdim`."""
 
     @wraps(fn)
@@ -187,31 +187,31 @@ def counted(x):
     return x if x.dtype.kind == "f" else x.astype("int64")
 
 
-@reduction
+@numpy_names
 def sum(x, dim=None, keepdim=False):
     """The sum over `dim` (a number, several, or None: all); of masks and integers in int64."""
     return reduce(Sum, counted(x), dim, keepdim)
 
 
-@reduction
+@numpy_names
 def mean(x, dim=None, keepdim=False):
     """The mean over `dim` (a number, several, or None: all)."""
     return reduce(Mean, x, dim, keepdim)
 
 
-@reduction
+@numpy_names
 def var(x, dim=None, correction=1, keepdim=False):
     """The mean squared distance from the mean over `dim`, with n - correction for n."""
     return reduce(Var, x, dim, keepdim, correction)
 
 
-@reduction
+@numpy_names
 def std(x, dim=None, correction=1, keepdim=False):
     """The square root of var."""
     return sqrt(var(x, dim, correction, keepdim))
 
 
-@reduction
+@numpy_names
 def max(x, dim=None, keepdim=False):
     """The largest element over `dim` (a number, several, or None: all); equals share the gradient.
 
@@ -219,13 +219,13 @@ def max(x, dim=None, keepdim=False):
     return reduce(Max, x, dim, keepdim)
 
 
-@reduction
+@numpy_names
 def min(x, dim=None, keepdim=False):
     """The smallest element over `dim` (a number, several, or None: all)."""
     return reduce(Min, x, dim, keepdim)
 
 
-@reduction
+@numpy_names
 def argmax(x, dim=None, keepdim=False):
     """Where the largest element along `dim` is, int64, of equals the first; without `dim` in the
     flattened tensor."""
@@ -234,7 +234,7 @@ def argmax(x, dim=None, keepdim=False):
     return reduce(ArgMax, x, dim, keepdim) if dim is not None else argmax(x.reshape(-1), 0)
 
 
-@reduction
+@numpy_names
 def prod(x, dim=None, keepdim=False):
     """The product over `dim` (a number, several, or None: all); of masks and integers in int64."""
     x = counted(x)
@@ -243,19 +243,19 @@ def prod(x, dim=None, keepdim=False):
     return x
 
 
-@reduction
+@numpy_names
 def logsumexp(x, dim, keepdim=False):
     """log sum exp(x) over `dim`, without overflow."""
     return reduce(LogSumExp, x, dim, keepdim)
 
 
-@reduction
+@numpy_names
 def softmax(x, dim=-1):
     """exp(x) / sum exp(x) along `dim`."""
     return reduce(Softmax, x, dim, True)
 
 
-@reduction
+@numpy_names
 def log_softmax(x, dim=-1):
     """The logarithm of softmax along `dim`, exact where softmax is near 0."""
     return reduce(LogSoftmax, x, dim, True)
