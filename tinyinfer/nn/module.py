@@ -6,7 +6,7 @@ from weakref import ref
 
 from ..core.spec import Spec, as_dtype
 from ..core.tensor import State, Tensor, array_of
-from ..core.trace import Origin, drawing, mode
+from ..core.trace import Origin, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, TinyinferError
 from .summary import Summary
 
@@ -36,7 +36,7 @@ class Module:
         mode.origin = Origin((*outer.modules, ref(self)))
         try:
             if mode.trace is None and any(undefined(x) for x in (*args, *kwargs.values())):
-                with drawing():  # what is made of states alone belongs to the graph too
+                with implicit_trace():  # what is made of states alone belongs to the graph too
                     return self._run(args, kwargs)
             return self._run(args, kwargs)
         finally:
