@@ -1,0 +1,52 @@
+"""The tables in models/README.md are what the weights and the files beside them say."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinyinfer import data, train
+
+MODELS = Path(__file__).parents[1] / "models"
+README = (MODELS / "README.md").read_text()
+FILES = sorted(MODELS.glob("*.py"))
+NEARLY_A_TIE = 2  # images on which the last bits of a sum may decide, and those differ by machine
+
+
+def table(header) -> list[list[str]]:
+    lines = README[README.index(f"| {header} |") :].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def number(text) -> int:
+    return int(text.replace(",", ""))
+
+
+def test_every_network_is_in_every_table():
+    names = {path.stem for path in FILES}
+    assert {row[0].strip("`").removesuffix(".py") for row in table("file")} == names
+    assert {row[0] for row in table("network")} == {row[0] for row in table("weights")} == names
+    assert {path.stem for path in (MODELS / "weights").iterdir()} == names
+
+
+@pytest.mark.parametrize("file, network, parameters", table("file"))
+def test_parameters(file, network, parameters):
+    model = train.modelfile.load(MODELS / file.strip("`")).build()
+    assert sum(p.size for p in model.parameters()) == number(parameters)
+
+
+@pytest.mark.parametrize("name, right", table("weights"))
+def test_shipped_weights(name, right):
+    if "TINYINFER_DATA" not in os.environ:
+        pytest.skip("set TINYINFER_DATA to a folder with mnist/")
+    model_file = train.modelfile.load(MODELS / f"{name}.py")
+    model, (_, test) = model_file.build(), data.mnist()
+    normalize = train.weights.load(model, MODELS / "weights" / f"{name}.safetensors")
+    loader = train.inputs.for_testing(test, model_file.input_shape, normalize)
+    assert abs(train.evaluate(model, loader).right - number(right)) <= NEARLY_A_TIE
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_epochs(file):
+    epochs = {row[0]: row[3] for row in table("network")}
+    assert train.modelfile.load(file).recipe("mnist").epochs == number(epochs[file.stem])
