@@ -180,6 +180,18 @@ def test_train_and_eval_reach_everything():
     assert all(m.training for m in net.train().modules())
 
 
+def test_in_use_only_while_it_is_open():
+    net = Net()
+    net.blocks[0][1].eval()
+    before = [m.training for m in net.modules()]
+    with net.in_use() as used:
+        assert used is net and not any(m.training for m in net.modules())
+    assert [m.training for m in net.modules()] == before and not all(before)
+    with pytest.raises(KeyboardInterrupt), net.in_use():
+        raise KeyboardInterrupt
+    assert [m.training for m in net.modules()] == before
+
+
 def test_freezing():
     net = Net()
     net.first.requires_grad_(False)

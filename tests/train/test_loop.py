@@ -11,7 +11,7 @@ import small_run as small
 import tinyinfer as ti
 from tinyinfer import data, nn
 from tinyinfer.core.op import watchers
-from tinyinfer.train import Interrupted, Recipe, Run, checkpoint, evaluate, fit, inputs
+from tinyinfer.train import Interrupted, Recipe, Run, checkpoint, evaluate, fit, folder, inputs
 
 FIELDS = "epoch train_loss train_accuracy test_loss test_accuracy seconds".split()
 
@@ -47,6 +47,31 @@ def test_evaluate_is_in_eval_mode_and_puts_the_mode_back():
     assert np.array_equal(first.labels, run.test.labels)
     assert first.right == (first.predicted == run.test.labels).sum()
     assert (first.confidence >= 0.1).all() and (first.confidence <= 1).all()
+
+
+class Failing(small.Small):
+    def forward(self, x):
+        super().forward(x)
+        raise ti.ShapeError("no")
+
+
+USES = {
+    "evaluate": lambda model: evaluate(model, small.run().testing),
+    "check": lambda model: inputs.check(model, small.INPUT_SHAPE, small.halves()[0]),
+    "draw": lambda model: folder.draw(model, small.INPUT_SHAPE, "net.gv"),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_who_uses_a_model_leaves_its_modes_alone(use, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for model in small.Small(), Failing():
+        model.norm.eval()
+        try:
+            use(model)
+        except ti.ShapeError:
+            assert isinstance(model, Failing)
+        assert model.training and model.dropout.training and not model.norm.training
 
 
 def test_watch_sees_every_step():

@@ -1,6 +1,7 @@
 """Modules: plain objects. Whatever States and Modules they hold is found by looking."""
 
 import difflib
+from contextlib import contextmanager
 from inspect import signature
 from weakref import ref
 
@@ -119,6 +120,16 @@ class Module:
 
     def eval(self):
         return self.train(False)
+
+    @contextmanager
+    def in_use(self):
+        """While it is open, as after `eval()`; then every module inside is again as it was."""
+        before = {module: module._training for module in self.modules()}
+        try:
+            yield self.eval()
+        finally:
+            for module, flag in before.items():
+                module._training = flag
 
     def requires_grad_(self, flag=True):
         """Train the parameters, or, with False, freeze them: they stay among `parameters()`."""

@@ -4,7 +4,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
-from ..kernels.threads import one_thread
+from ..kernels.threads import chosen_threads
 from . import checkpoint
 from .folder import Folder
 
@@ -32,7 +32,7 @@ def fit(run, folder=None, resume=False, watch=None) -> list[dict]:
         folder.save(run)  # the metrics of what was learned after the checkpoint are taken back
     elif folder:
         folder.start(run)
-    with stopping() as asked, one_thread():
+    with stopping() as asked, chosen_threads():
         while not run.done:
             run.step()
             if watch:

@@ -81,9 +81,8 @@ def draw(model, input_shape, path) -> Path:
     """The model's graph for one image. Returns the path written, a .gv where Graphviz is missing."""
     from ..draw import graph
 
-    training = model.training
-    logits = model.eval()(placeholder((1, *input_shape), name="image"))
-    model.train(training)
+    with model.in_use():
+        logits = model(placeholder((1, *input_shape), name="image"))
     return Path(graph.draw_tensor(logits, path))
 
 

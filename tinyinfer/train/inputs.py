@@ -41,10 +41,8 @@ def check(model, input_shape, dataset):
             f"images of {dataset.name} have {images.shape[1]} channels, and the model's "
             f"input_shape {input_shape} has {input_shape[0]}"
         )
-    training = model.training
-    with no_grad(), np.errstate(all="ignore"):
-        logits = model.eval()(tensor(Fit(*input_shape[1:])(images)))
-    model.train(training)
+    with model.in_use(), no_grad(), np.errstate(all="ignore"):
+        logits = model(tensor(Fit(*input_shape[1:])(images)))
     if logits.shape != (1, len(dataset.classes)):
         raise ShapeError(
             f"{dataset.name} has {len(dataset.classes)} classes, and the model makes "

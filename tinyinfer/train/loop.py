@@ -10,7 +10,7 @@ import numpy as np
 from ..core.tensor import tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, NonFiniteError
-from ..kernels.threads import one_thread
+from ..kernels.threads import chosen_threads
 from ..nn.utils import clip_grad_norm_
 from ..ops import cross_entropy
 from . import inputs
@@ -156,12 +156,9 @@ class Scores:
 
 def evaluate(model, loader) -> Scores:
     """Of all images of the loader, as the model is in use."""
-    training = model.training
-    model.eval()
-    with no_grad(), one_thread(), np.errstate(all="ignore"):
+    with model.in_use(), no_grad(), chosen_threads(), np.errstate(all="ignore"):
         pairs = [(model(images).numpy(), labels.numpy()) for images, labels in loader.epoch(0)]
         logits, labels = (tensor(np.concatenate(x)) for x in zip(*pairs))
         loss = cross_entropy(logits, labels).item()
         probabilities = logits.softmax(1).numpy()
-    model.train(training)
     return Scores(loss, probabilities.argmax(1), probabilities.max(1), labels.numpy())
