@@ -14,7 +14,7 @@ NEARLY_A_TIE = 2  # images on which the last bits of a sum may decide, and those
 
 
 def table(header) -> list[list[str]]:
-    lines = README[README.index(f"| {header} |") :].split("\n\n")[0].splitlines()
+    lines = README.split(f"\n| {header} |")[1].split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
