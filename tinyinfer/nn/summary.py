@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ..core.tensor import Tensor, placeholder
 from ..errors import ArgumentError
-from ..graph.control import Scan
 from ..graph.graph import subgraphs
 from ..graph.trace import tensors_in, trace
 
@@ -95,7 +94,7 @@ def macs_by_module(graph):
 
 def macs(n) -> int:
     """Of a step; of a loop, those of its body for every turn."""
-    turns = n.inputs[n.op.carries].spec.shape[0] if isinstance(n.op, Scan) else 1
+    xs = [x.spec for x in n.inputs]
     inside = sum(macs(inner) for body in subgraphs(n.op).values() for inner in body.steps)
-    own = n.op.flops(n.spec, *[x.spec for x in n.inputs]) // 2 if n.op.anchor else 0
-    return own + turns * inside
+    own = n.op.flops(n.spec, *xs) // 2 if n.op.anchor else 0
+    return own + n.op.turns(*xs) * inside
