@@ -90,13 +90,13 @@ def fetch(url, target, md5):
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
         part = Path(folder, target.name)
-        found = copy(url, part)
+        found = receive(url, part)
         if found != md5:
             raise LoadError(f"{part.stat().st_size} bytes with checksum {found}, expected {md5}")
         part.replace(target)
 
 
-def copy(url, path) -> str:
+def receive(url, path) -> str:
     """Load `url` into `path`, with a progress bar; returns the MD5 of what came."""
     from urllib.request import urlopen
 

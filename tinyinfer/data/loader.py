@@ -60,7 +60,7 @@ class DataLoader:
 
     def _batch(self, order, epoch, b):
         rows = order[b * self.batch_size :][: self.batch_size]
-        images, labels = gather(self.dataset, rows)
+        images, labels = batch_of(self.dataset, rows)
         if self.transform:
             images = np.ascontiguousarray(self.transform(images, self._rng(epoch, b)))
             made = f"DataLoader: the transform made {images.dtype}{list(images.shape)}"
@@ -75,7 +75,7 @@ class DataLoader:
         return np.random.Generator(np.random.Philox(seeds))
 
 
-def gather(dataset, rows):
+def batch_of(dataset, rows):
     if isinstance(dataset, Dataset):
         return dataset.batch(rows)
     items = [dataset[i] for i in rows.tolist()]

@@ -13,7 +13,7 @@ LINES = {
     "test": {"color": BLUE.line, "linestyle": "-", "linewidth": 2.2},
 }
 SPAN = 10  # a chart whose largest value is so many times the smallest has a logarithmic scale
-LETTER = 0.075  # the height of a line of text in a chart
+LINE_HEIGHT = 0.075  # of a line of text, as a part of the height of a chart
 SHOWN = 36  # images
 COLUMNS = 9
 
@@ -80,8 +80,8 @@ def names_at_the_end(ax, lines):
     """Instead of a legend; far enough apart to be read."""
     to_height = ax.transScale + ax.transLimits
     ends = [to_height.transform((0, y[np.isfinite(y)][-1]))[1] for y in lines.values()]
-    if len(ends) == 2 and abs(ends[0] - ends[1]) < LETTER:
-        way = math.copysign(LETTER / 2, ends[0] - ends[1])
+    if len(ends) == 2 and abs(ends[0] - ends[1]) < LINE_HEIGHT:
+        way = math.copysign(LINE_HEIGHT / 2, ends[0] - ends[1])
         ends = [np.mean(ends) + way, np.mean(ends) - way]
     for name, end in zip(lines, ends):
         style = {"color": LINES[name]["color"], "va": "center", "fontweight": "bold"}

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from inspect import signature
 from weakref import ref
 
-from ..core.spec import Spec, as_dtype
+from ..core.spec import as_dtype
 from ..core.tensor import State, Tensor, array_of
 from ..core.trace import Origin, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, TinyinferError
@@ -156,7 +156,7 @@ class Module:
         for s in self.states():
             if s.spec.floating:
                 s.grad = None
-                s._point(Spec(s.shape, dtype), s.numpy().astype(dtype), s.requires_grad)
+                s.convert(dtype)
         return self
 
     double = lambda self: self.astype("float64")
@@ -183,7 +183,7 @@ class Module:
         Raises LoadError with the differences. Unless `strict`, names that are missing here or there
         are passed over; shapes must fit all the same.
         """
-        load(self, self.states(), state_dict, strict)
+        load_states(self, self.states(), state_dict, strict)
 
     # For people
 
@@ -243,7 +243,7 @@ class Hook:
         setattr(self.module, self.where, tuple(h for h in hooks if h is not self))
 
 
-def load(owner, states, values, strict=True):
+def load_states(owner, states, values, strict=True):
     """Assign `values` {name: array} to `states` {state: name}: all of them, or none."""
     what = type(owner).__name__
     if not isinstance(values, dict):

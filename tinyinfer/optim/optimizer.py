@@ -7,7 +7,7 @@ import numpy as np
 from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, GraphError
-from ..nn.module import load
+from ..nn.module import load_states
 from ..ops import sqrt
 
 
@@ -85,7 +85,7 @@ class Optimizer:
 
     def load_state_dict(self, state_dict):
         """Take over all values, or, if one does not fit, none: then LoadError has the differences."""
-        load(self, self.states(), state_dict)
+        load_states(self, self.states(), state_dict)
 
 
 class Group(dict):

@@ -20,7 +20,7 @@ from ..nn import Module
 from .recipe import Recipe
 
 SAME_RECIPE = {"fashion-mnist": "mnist"}
-number = count().__next__
+next_number = count().__next__
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def input_shape(path, module):
 
 def run(path):
     """The file as a module of its own; twice the same file are two modules."""
-    spec = importlib.util.spec_from_file_location(f"tinyinfer_model_{number()}_{path.stem}", path)
+    name = f"tinyinfer_model_{next_number()}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise LoadError(f"{path}: a model file is Python, with a name that ends in .py")
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Functions as modules: activations, pooling and losses, with the function's own options."""
+"""Layers without parameters: functions as modules, with the function's own options."""
 
 from inspect import Signature, isfunction, signature
 
