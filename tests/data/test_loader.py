@@ -126,8 +126,9 @@ def test_anything_with_a_length_and_pairs_will_do():
 
 # fmt: off
 REFUSED = [
-    ({"batch_size": 0},                        "batch_size: give a whole number from 1 on, not 0"),
+    ({"batch_size": 0},                        "batch_size: a whole number from 1 on, not 0"),
     ({"batch_size": 2.5},                      "batch_size"),
+    ({"batch_size": True},                     "batch_size"),
     ({"seed": -1},                             "seed"),
     ({"seed": "a"},                            "seed"),
     ({"transform": 3},                         "transform 3"),

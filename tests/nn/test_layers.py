@@ -223,12 +223,14 @@ def test_words_are_known_integers():
     "make, said",
     [
         (lambda: nn.Conv2d(4, 6, 3, groups=4), "groups 4 must divide 4 and 6"),
-        (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups 0"),
-        (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), "stride 1"),
-        (lambda: nn.Conv2d(4, 6, 4, padding="same"), "odd kernel"),
+        (lambda: nn.Conv2d(4, 6, 3, groups=0), "groups: a whole number from 1 on, not 0"),
+        (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), "stride 1.*not for stride 2"),
+        (lambda: nn.Conv2d(4, 6, 4, padding="same"), r"odd kernel.*kernel \(4, 4\)"),
         (lambda: nn.Conv2d(4, 6, 3, padding="valid")(x4), "padding"),
         (lambda: nn.Conv2d(4, 6, 3, stride=0)(x4), "stride"),
-        (lambda: nn.Dropout(1.0), "probability"),
+        (lambda: nn.Dropout(1.0), r"Dropout p: a number in \[0, 1\), not 1.0"),
+        (lambda: nn.MultiheadAttention(4, 2, dropout=-0.1), "dropout: a number in"),
+        (lambda: nn.MultiheadAttention(4, 0), "num_heads: a whole number from 1 on, not 0"),
         (lambda: nn.CrossEntropyLoss(reduction="avg")(x2, ti.tensor([0] * 6)), "reduction"),
     ],
 )

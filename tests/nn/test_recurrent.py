@@ -236,7 +236,7 @@ def test_wrong_shapes(run, said):
 def test_wrong_options():
     with pytest.raises(ti.ArgumentError, match="nonlinearity"):
         nn.RNN(4, 6, nonlinearity="gelu")
-    with pytest.raises(ti.ArgumentError, match="at least one layer"):
+    with pytest.raises(ti.ArgumentError, match="LSTM num_layers: a whole number from 1 on, not 0"):
         nn.LSTM(4, 6, num_layers=0)
-    with pytest.raises(ti.ArgumentError, match="probability"):
+    with pytest.raises(ti.ArgumentError, match=r"LSTM dropout: a number in \[0, 1\), not 1.0"):
         nn.LSTM(4, 6, dropout=1.0)

@@ -151,6 +151,8 @@ def test_inside_a_graph_it_is_refused():
         (lambda o: optim.StepLR(o, 0), "step_size"),
         (lambda o: optim.CosineAnnealingLR(o, T_max=2.5), "T_max"),
         (lambda o: optim.LinearLR(o, total_iters=0), "total_iters"),
+        (lambda o: optim.LinearLR(o, total_iters=True), "total_iters"),
+        (lambda o: optim.ConstantLR(o, total_iters=2.5), "total_iters"),
         (lambda o: optim.OneCycleLR(o, 1.0, 0), "total_steps"),
         (lambda o: optim.OneCycleLR(o, 1.0, 10, pct_start=1.0), "pct_start"),
         (lambda o: optim.SequentialLR(o, [optim.ConstantLR(o)], [3]), "0 milestones"),

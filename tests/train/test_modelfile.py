@@ -81,7 +81,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
         (GOOD.replace("1, 8, 8", "64"), "input_shape is 64: write"),
         (GOOD.replace("1, 8, 8", "1, 8, 0"), r"input_shape is \(1, 8, 0\): write"),
         (GOOD.replace("Recipe(epochs=3)", "{}"), "write `recipes = {"),
-        (GOOD.replace("epochs=3", "epochs=0"), r"net\.py, line 5: .*epochs is 0, and must"),
+        (GOOD.replace("epochs=3", "epochs=0"), r"net\.py, line 5: .*epochs: a whole number"),
         (GOOD.replace("epochs=3", "epoch=3"), r"net\.py, line 5: TypeError: .*'epoch'"),
         ("raise ValueError", r"net\.py, line 1: ValueError"),
         ("\0", r"net\.py"),

@@ -5,9 +5,9 @@ from operator import index
 
 import numpy as np
 
+from ..core.check import whole
 from ..core.tensor import tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .check import whole
 from .datasets import Dataset
 
 
@@ -24,14 +24,12 @@ class DataLoader:
     def __init__(
         self, dataset, batch_size=64, shuffle=False, seed=0, transform=None, drop_last=False
     ):
-        whole("DataLoader batch_size", batch_size, 1)
-        whole("DataLoader seed", seed)
         if transform is not None and not callable(transform):
             raise ArgumentError(f"DataLoader: transform {transform!r} is not a t(images, rng)")
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size = whole("DataLoader batch_size", batch_size, 1)
         self.shuffle = shuffle
-        self.seed = seed
+        self.seed = whole("DataLoader seed", seed)
         self.transform = transform
         self.drop_last = drop_last
         self.next_epoch = 0
@@ -52,8 +50,7 @@ class DataLoader:
 
     def epoch(self, epoch, start=0):
         """The batches of that epoch, the first `start` left out."""
-        whole("DataLoader epoch", epoch)
-        whole("DataLoader start", start)
+        epoch, start = whole("DataLoader epoch", epoch), whole("DataLoader start", start)
         n = len(self.dataset)
         order = self._rng(epoch).permutation(n) if self.shuffle else np.arange(n)
         return (self._batch(order, epoch, b) for b in range(start, len(self)))

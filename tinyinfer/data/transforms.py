@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..core.check import whole
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .check import whole
 
 
 class Transform:

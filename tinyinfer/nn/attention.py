@@ -3,8 +3,10 @@
 import numpy as np
 
 from .. import ops as F
+from ..core.check import whole
 from ..errors import ArgumentError, ShapeError
 from . import init
+from .check import number
 from .functional import attention_weights
 from .layers import Linear, expect
 from .module import Module, Parameter
@@ -19,12 +21,13 @@ class MultiheadAttention(Module):
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, batch_first=False):
-        if embed_dim % num_heads:
+        if embed_dim % whole("MultiheadAttention num_heads", num_heads, 1):
             raise ArgumentError(
                 f"MultiheadAttention: {num_heads} heads must divide embed_dim {embed_dim}"
             )
         self.embed_dim, self.num_heads = embed_dim, num_heads
-        self.dropout, self.batch_first = dropout, batch_first
+        self.dropout = number("MultiheadAttention dropout", dropout, "[0, 1)")
+        self.batch_first = batch_first
         self.in_proj_weight = Parameter(init.xavier_uniform((3 * embed_dim, embed_dim)))
         self.in_proj_bias = Parameter(np.zeros(3 * embed_dim, np.float32)) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)

@@ -5,9 +5,11 @@ from math import prod
 import numpy as np
 
 from .. import ops as F
+from ..core.check import sizes, whole
 from ..core.tensor import State
 from ..errors import ArgumentError, DTypeError, ShapeError
 from . import init
+from .check import number
 from .module import Module, Parameter
 
 
@@ -49,13 +51,15 @@ class Conv(Module):
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1,
         bias=True,
     ):  # fmt: skip
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        me = type(self).__name__
+        self.groups = whole(f"{me} groups", groups, 1)
+        if in_channels % groups or out_channels % groups:
             raise ArgumentError(
-                f"groups {groups} must divide {in_channels} and {out_channels} channels"
+                f"{me}: groups {groups} must divide {in_channels} and {out_channels} channels"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.dilation, self.groups = dilation, groups
+        self.dilation = dilation
         size = self.each(kernel_size)
         ends = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (ends[0], ends[1] // groups, *size)
@@ -65,13 +69,14 @@ class Conv(Module):
 
     def each(self, n):
         """One number stands for all dimensions."""
-        return (n,) * self.dims if isinstance(n, int) else tuple(n)
+        return tuple(n) if isinstance(n, tuple | list) else (n,) * self.dims
 
     def same(self, size):
         reach = [d * (k - 1) for d, k in zip(self.each(self.dilation), size)]
         if any(s != 1 for s in self.each(self.stride)) or any(r % 2 for r in reach):
             raise ArgumentError(
-                f'padding="same" needs stride 1 and an odd kernel, not {self.stride} and {size}'
+                f'{type(self).__name__}: padding="same" is for stride 1 and an odd kernel, not for '
+                f"stride {self.stride} and kernel {size}: give the padding as a number"
             )
         return tuple(r // 2 for r in reach) if self.dims > 1 else reach[0] // 2
 
@@ -158,8 +163,7 @@ class LayerNorm(Module):
     """Mean 0 and variance 1 over the last dimensions, `normalized_shape`: see ti.layer_norm."""
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True):
-        one = isinstance(normalized_shape, int)
-        self.normalized_shape = (normalized_shape,) if one else tuple(normalized_shape)
+        self.normalized_shape = sizes("LayerNorm normalized_shape", normalized_shape)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.weight = self.bias = None
         if elementwise_affine:
@@ -190,9 +194,7 @@ class Dropout(Module):
     """In training, zero with probability p, and else x / (1 - p)."""
 
     def __init__(self, p=0.5):
-        if not 0 <= p < 1:
-            raise ArgumentError(f"Dropout: p is a probability below 1, not {p}")
-        self.p = p
+        self.p = number("Dropout p", p, "[0, 1)")
 
     def forward(self, x):
         return F.dropout(x, self.p, self.training)

@@ -5,9 +5,11 @@ cell needs of the inputs is one product for all moments; in the loop remains the
 """
 
 from .. import ops as F
+from ..core.check import whole
 from ..errors import ArgumentError, ShapeError
 from ..graph.control import scan
 from . import init
+from .check import number
 from .layers import expect
 from .module import Module, Parameter
 
@@ -23,14 +25,11 @@ class Recurrent(Module):
         self, input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0,
         bidirectional=False,
     ):  # fmt: skip
-        if not (num_layers >= 1 and 0 <= dropout < 1):
-            raise ArgumentError(
-                f"{type(self).__name__}: at least one layer, not {num_layers}; dropout is a "
-                f"probability below 1, not {dropout}"
-            )
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
-        self.bias = bias
+        me = type(self).__name__
+        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.num_layers = whole(f"{me} num_layers", num_layers, 1)
+        self.dropout = number(f"{me} dropout", dropout, "[0, 1)")
+        self.batch_first, self.bidirectional = batch_first, bidirectional
         rows = self.gates * hidden_size
         for layer in range(num_layers):
             columns = input_size if layer == 0 else len(self.ways) * hidden_size

@@ -4,8 +4,10 @@ after the optimizer's, once a batch or once an epoch: whichever its numbers coun
 from bisect import bisect_right
 from math import cos, pi
 
+from ..core.check import whole
 from ..core.trace import mode
 from ..errors import ArgumentError, GraphError, LoadError
+from ..nn.check import number
 
 
 class LRScheduler:
@@ -53,17 +55,11 @@ class LRScheduler:
         self.apply()
 
 
-def at_least_one(what, n):
-    if not (isinstance(n, int) and n >= 1):
-        raise ArgumentError(f"{what} is a number of steps, 1 or more, not {n!r}")
-    return n
-
-
 class ConstantLR(LRScheduler):
     """lr = factor base for `total_iters` steps, then base"""
 
     def __init__(self, optimizer, factor=1 / 3, total_iters=5):
-        self.factor, self.total_iters = factor, total_iters
+        self.factor, self.total_iters = factor, whole("ConstantLR total_iters", total_iters)
         super().__init__(optimizer)
 
     def lr(self, t, base):
@@ -75,7 +71,7 @@ class LinearLR(LRScheduler):
 
     def __init__(self, optimizer, start_factor=1 / 3, end_factor=1.0, total_iters=5):
         self.start, self.end = start_factor, end_factor
-        self.total_iters = at_least_one("total_iters", total_iters)
+        self.total_iters = whole("LinearLR total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def lr(self, t, base):
@@ -86,7 +82,7 @@ class StepLR(LRScheduler):
     """lr = base gamma^k, where k is how often `step_size` steps were taken"""
 
     def __init__(self, optimizer, step_size, gamma=0.1):
-        self.step_size, self.gamma = at_least_one("step_size", step_size), gamma
+        self.step_size, self.gamma = whole("StepLR step_size", step_size, 1), gamma
         super().__init__(optimizer)
 
     def lr(self, t, base):
@@ -100,7 +96,7 @@ class CosineAnnealingLR(LRScheduler):
     """
 
     def __init__(self, optimizer, T_max, eta_min=0.0):
-        self.T_max, self.eta_min = at_least_one("T_max", T_max), eta_min
+        self.T_max, self.eta_min = whole("CosineAnnealingLR T_max", T_max, 1), eta_min
         super().__init__(optimizer)
 
     def lr(self, t, base):
@@ -118,12 +114,8 @@ class OneCycleLR(LRScheduler):
     def __init__(
         self, optimizer, max_lr, total_steps, pct_start=0.3, div_factor=25.0, final_div_factor=1e4
     ):
-        if not 0 <= pct_start < 1:
-            raise ArgumentError(
-                f"pct_start is the share of steps up, from 0 to below 1: {pct_start}"
-            )
-        self.last = at_least_one("total_steps", total_steps) - 1
-        self.top = pct_start * total_steps - 1
+        self.last = whole("OneCycleLR total_steps", total_steps, 1) - 1
+        self.top = number("OneCycleLR pct_start", pct_start, "[0, 1)") * total_steps - 1
         self.low, self.high = max_lr / div_factor, max_lr
         self.end = self.low / final_div_factor
         super().__init__(optimizer)

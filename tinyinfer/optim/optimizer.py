@@ -1,12 +1,11 @@
 """Optimizers: what they remember is State, made at once; so is the learning rate."""
 
-from numbers import Real
-
 import numpy as np
 
 from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, GraphError
+from ..nn.check import number
 from ..nn.module import load_states
 from ..ops import sqrt
 
@@ -107,14 +106,8 @@ def as_list(params):
     return params
 
 
-LIMITS = {
-    "lr": np.inf,
-    "eps": np.inf,
-    "weight_decay": np.inf,
-    "momentum": 1,
-    "alpha": 1,
-    "betas": 1,
-}
+LIMITS = dict.fromkeys(("lr", "eps", "weight_decay"), "[0, inf)")
+LIMITS |= dict.fromkeys(("momentum", "alpha", "betas"), "[0, 1)")
 
 
 def check(group, defaults):
@@ -122,8 +115,7 @@ def check(group, defaults):
         raise ArgumentError(f"no option {', '.join(unknown)}: there are {', '.join(defaults)}")
     for name in LIMITS.keys() & group.keys():
         for value in group[name] if name == "betas" else [group[name]]:
-            if not (isinstance(value, Real) and 0 <= value < LIMITS[name]):
-                raise ArgumentError(f"{name} is {value!r}: from 0 to below {LIMITS[name]}, please")
+            number(name, value, LIMITS[name])
     if group.get("nesterov") and not group["momentum"]:
         raise ArgumentError("nesterov looks ahead along the momentum: give momentum=0.9, say")
 

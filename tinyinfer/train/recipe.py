@@ -1,27 +1,24 @@
 """A recipe: everything about a training run but the model, the data and the seed."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
 
 from .. import optim
+from ..core.check import whole
 from ..errors import ArgumentError
+from ..nn.check import number
 
 OPTIMIZERS = "sgd", "adam", "adamw"
 SCHEDULES = "one-cycle", "cosine", "constant"
 
-# fmt: off
-LIMITS = {  # field: kind, from, up to
-    "epochs":          (int,   1,   inf),
-    "batch_size":      (int,   1,   inf),
-    "lr":              (float, 0.0, inf),
-    "momentum":        (float, 0.0, 1.0),
-    "weight_decay":    (float, 0.0, inf),
-    "shift":           (int,   0,   inf),
-    "rotate":          (float, 0.0, 180.0),
-    "label_smoothing": (float, 0.0, 1.0),
-    "clip_norm":       (float, 0.0, inf),
+WHOLE = {"epochs": 1, "batch_size": 1, "shift": 0}  # field: the least it can be
+NUMBERS = {
+    "lr": "[0, inf)",
+    "momentum": "[0, 1)",
+    "weight_decay": "[0, inf)",
+    "rotate": "[0, 180]",
+    "label_smoothing": "[0, 1]",
+    "clip_norm": "(0, inf)",
 }
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,12 @@ class Recipe:
     clip_norm: float | None = None  # no gradient longer than this
 
     def __post_init__(self):
-        for field, (kind, low, high) in LIMITS.items():
-            check_number(field, getattr(self, field), kind, low, high)
+        checked = {k: whole(f"recipe {k}", getattr(self, k), least) for k, least in WHOLE.items()}
+        for field, interval in NUMBERS.items():
+            value = getattr(self, field)
+            if value is not None or field != "clip_norm":
+                checked[field] = number(f"recipe {field}", value, interval)
+        vars(self).update(checked)  # as Python's own numbers: they are saved as JSON
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
 
@@ -61,26 +62,14 @@ class Recipe:
                 return optim.AdamW(model.parameters(), **options)
 
     def make_schedule(self, optimizer, steps):
-        """For that many steps; None if the learning rate stays."""
+        """For that many steps; None if the learning rate stays, as it does in a single step."""
         match self.schedule:
-            case "one-cycle":
+            case "one-cycle" if steps > 1:
                 return optim.OneCycleLR(optimizer, self.lr, steps)
             case "cosine":
                 return optim.CosineAnnealingLR(optimizer, steps)
 
 
-def check_number(field, value, kind, low, high):
-    if field == "clip_norm" and value is None:
-        return
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not (whole or (kind is float and isinstance(value, float) and isfinite(value))):
-        what = "a whole number" if kind is int else "a number"
-        raise ArgumentError(f"recipe: {field} is {what}, not {value!r}")
-    if not low <= value <= high:
-        between = f"{low} or more" if high == inf else f"between {low} and {high}"
-        raise ArgumentError(f"recipe: {field} is {value}, and must be {between}")
-
-
 def check_choice(field, value, choices):
     if value not in choices:
-        raise ArgumentError(f"recipe: {field} {value!r}: choose from {', '.join(choices)}")
+        raise ArgumentError(f"recipe {field}: {value!r}: choose from {', '.join(choices)}")
