@@ -176,27 +176,43 @@ def test_same_padding_of_one_dimension():
         (
             nn.Linear(324, 3),
             x4,
-            r"Linear\(324, 3\): .*\(\.\.\., 324\), not \(2, 4, 9, 9\).*nn.Flatten",
+            r"Linear\(324, 3\): .*\(2, 4, 9, 9\); .*\(3, 324\), wants 324 .*x.flatten\(1\)$",
         ),
-        (nn.Linear(5, 3), x2, r"Linear\(5, 3\): the input is \(\.\.\., 5\), not \(6, 4\)$"),
-        (nn.Linear(1, 3), ti.ones(), r"Linear\(1, 3\): .* not \(\)"),
+        (
+            nn.Linear(5, 3),
+            x2,
+            r"Linear\(5, 3\): .*\(6, 4\); the weight, \(3, 5\), wants 5 as its last size$",
+        ),
+        (nn.Linear(1, 3), ti.ones(), r"Linear\(1, 3\): .*x is \(\);"),
         (
             nn.Conv2d(3, 6, 3),
             x4,
-            r"Conv2d\(3, 6, 3\): .*\(batch, 3, rows, columns\), not \(2, 4, 9, 9\)$",
+            r"Conv2d\(3, 6, 3\): .*channels differ: input \(2, 4, 9, 9\), weight \(6, 3, 3, 3\)",
         ),
         (nn.Conv2d(1, 6, 3), x3, r"Without channels: x.unsqueeze\(1\)"),
         (nn.Conv2d(2, 6, 3), x3, r"One image alone: x.unsqueeze\(0\)"),
         (nn.Conv2d(4, 6, 10), x4, "does not fit into an image of 9 x 9"),
-        (nn.Conv1d(4, 6, 3), x4, r"Conv1d\(4, 6, 3\): .*\(batch, 4, time\)"),
-        (nn.ConvTranspose2d(3, 6, 3), x4, r"ConvTranspose2d\(3, 6, 3\): .*\(batch, 3"),
+        (
+            nn.Conv1d(4, 6, 3),
+            x4,
+            r"Conv1d\(4, 6, 3\): .*\(2, 4, 9, 9\) and .*\(6, 4, 3\) must be \(batch, channels, time\)",
+        ),
+        (
+            nn.ConvTranspose2d(3, 6, 3),
+            x4,
+            r"ConvTranspose2d\(3, 6, 3\): .*\(2, 4, 9, 9\), .*\(3, 6, 3, 3\): the first size",
+        ),
         (
             nn.BatchNorm2d(4),
             x3,
             r"BatchNorm2d\(4\): .*\(batch, 4, rows, columns\), not \(2, 4, 9\)",
         ),
         (nn.BatchNorm1d(5), x3, r"BatchNorm1d\(5\): .*\(batch, 5\) or \(batch, 5, time\)"),
-        (nn.LayerNorm((9, 8)), x4, r"LayerNorm\(\(9, 8\)\): .*\(\.\.\., 9, 8\)"),
+        (
+            nn.LayerNorm((9, 8)),
+            x4,
+            r"LayerNorm\(\(9, 8\)\): .*\(2, 4, 9, 9\) does not end in \(9, 8\)",
+        ),
         (nn.MaxPool2d(2), x3, "max_pool2d"),
         (nn.MSELoss(), (x2, x3), "differ in shape"),
     ],
@@ -211,9 +227,7 @@ def test_a_wrong_shape_names_the_layer(layer, x, said, traced):
 
 def test_words_are_known_integers():
     words = nn.Embedding(10, 3)
-    with pytest.raises(
-        ti.DTypeError, match=r"Embedding\(10, 3\): tokens are integers, not float32"
-    ):
+    with pytest.raises(ti.DTypeError, match=r"Embedding\(10, 3\): .*of integers, not a float32"):
         words(x2)
     with pytest.raises(ti.RangeError, match="there is no 10 among the 10"):
         words(ti.tensor([[1, 10]]))

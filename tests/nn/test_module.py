@@ -123,7 +123,7 @@ def test_without_forward():
     class Empty(nn.Module):
         pass
 
-    with pytest.raises(ti.TinyinferError, match=r"Empty .*forward\(self, x\)"):
+    with pytest.raises(ti.TinyinferError, match=r"Empty\(\): .*forward\(self, x\)"):
         Empty()(ti.ones(1))
 
 
@@ -132,6 +132,69 @@ def test_steps_remember_their_modules():
     graph = ti.trace(net, ti.tensor(X))
     inside = [[m() for m in n.origin.modules] for n in graph.steps]
     assert inside[0] == [net, net[0]] and inside[-1] == [net, net[1]]
+
+
+# Errors
+
+
+class Deep(nn.Module):
+    def __init__(self):
+        self.body = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(4, 2))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+INNERMOST = (
+    "body.2, Linear(4, 2): linear: x is (5, 3); the weight, (2, 4), wants 4 as its last size"
+)
+CALLS = {
+    "eager": lambda net: net(ti.tensor(X)),
+    "with a placeholder": lambda net: net(ti.placeholder(X.shape)),
+    "traced": lambda net: ti.trace(net, ti.tensor(X)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_error_names_the_innermost_module_once(call):
+    with pytest.raises(ti.ShapeError) as error:
+        call(Deep())
+    assert str(error.value) == INNERMOST
+    assert error.traceback[-1].name == "linear" and error.value.__cause__ is None
+
+
+def test_a_module_of_many_lines_is_named_by_its_class():
+    net = Deep()
+    net.forward = lambda x: x.reshape(7)
+    with pytest.raises(ti.ShapeError, match=r"^Deep: reshape: "):
+        net(ti.tensor(X))
+
+
+def test_an_error_of_another_module_may_be_handled():
+    net = Deep()
+
+    def forward(x):
+        try:
+            return net.body(x)
+        except ti.ShapeError as error:
+            raise ti.ArgumentError("too long") from error
+
+    net.forward = forward
+    with pytest.raises(ti.ArgumentError, match="^Deep: too long$") as error:
+        net(ti.tensor(X))
+    assert str(error.value.__cause__) == INNERMOST
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("x"), ValueError("x"), SystemExit("x")])
+def test_errors_of_others_stay_as_they_are(error):
+    def forward(x):
+        raise error
+
+    net = nn.Identity()
+    net.forward = forward
+    with pytest.raises(type(error)) as raised:
+        net(ti.tensor(X))
+    assert raised.value is error and error.args == ("x",)
 
 
 # Hooks

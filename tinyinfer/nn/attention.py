@@ -49,10 +49,10 @@ class MultiheadAttention(Module):
         """
         unbatched = query.ndim == 2
         place = 0 if unbatched or self.batch_first else 1  # of the batch
-        self.check(query, key, value, place)
+        self._check(query, key, value, place)
         batched = lambda x: (x.unsqueeze(0) if unbatched else x).movedim(place, 0)
-        q, k, v = self.projected(*map(batched, (query, key, value)))
-        masks = self.masks(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]))
+        q, k, v = self._projected(*map(batched, (query, key, value)))
+        masks = self._masks(key_padding_mask, attn_mask, (*q.shape[:3], k.shape[2]))
         weights = F.dropout(attention_weights(q, k, masks), self.dropout, self.training)
         y = self.out_proj((weights @ v).transpose(1, 2).flatten(2)).movedim(0, place)
         y = y.squeeze(0) if unbatched else y
@@ -61,18 +61,18 @@ class MultiheadAttention(Module):
         weights = weights.mean(1) if average_attn_weights else weights
         return y, weights.squeeze(0) if unbatched else weights
 
-    def check(self, query, key, value, place):
+    def _check(self, query, key, value, place):
         fits = key.shape == value.shape and query.ndim == key.ndim in (2, 3)
         fits = fits and query.shape[-1] == key.shape[-1] == self.embed_dim
         if not (fits and (query.ndim == 2 or query.shape[place] == key.shape[place])):
             order = "batch, length" if self.batch_first else "length, batch"
             raise ShapeError(
-                f"{self!r}: query, key and value are ({order}, {self.embed_dim}) or (length, "
+                f"query, key and value are ({order}, {self.embed_dim}) or (length, "
                 f"{self.embed_dim}), key and value of one shape: not {query.shape}, {key.shape}, "
                 f"{value.shape}"
             )
 
-    def projected(self, *inputs):
+    def _projected(self, *inputs):
         """(batch, length, embed_dim), three of them -> (batch, heads, length, size of a head)"""
         weights = F.split(self.in_proj_weight, self.embed_dim)
         biases = [None] * 3
@@ -82,13 +82,14 @@ class MultiheadAttention(Module):
             heads = (*x.shape[:2], self.num_heads, self.embed_dim // self.num_heads)
             yield F.linear(x, w, b).reshape(heads).transpose(1, 2)
 
-    def masks(self, padding, mask, scores):
+    def _masks(self, padding, mask, scores):
         """Both masks, fit for scores (batch, heads, n, m), True where a query may look."""
         batch, heads, n, m = scores
         looking = lambda mask: ~mask if mask.dtype == bool else mask
         if padding is not None:
             padding = padding.unsqueeze(0) if padding.ndim == 1 else padding
-            expect(padding.shape == (batch, m), "key_padding_mask", f"({batch}, {m})", padding)
+            fits = padding.shape == (batch, m)
+            expect(fits, "key_padding_mask", f"({batch}, {m})", padding)
             yield looking(padding).reshape(batch, 1, 1, m)
         if mask is not None:
             fits = mask.shape in ((n, m), (batch * heads, n, m))

@@ -1,21 +1,19 @@
 """Layers with PyTorch's names, options and first values."""
 
-from math import prod
-
 import numpy as np
 
 from .. import ops as F
 from ..core.check import sizes, whole
 from ..core.tensor import State
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from . import init
 from .check import number
 from .module import Module, Parameter
 
 
-def expect(fits, layer, wanted, x, hint=""):
+def expect(fits, what, wanted, x, hint=""):
     if not fits:
-        raise ShapeError(f"{layer}: the input is {wanted}, not {x.shape}{hint}")
+        raise ShapeError(f"{what} is {wanted}, not {x.shape}{hint}")
 
 
 def weight_and_bias(shape, outputs, fan_in, bias):
@@ -34,9 +32,6 @@ class Linear(Module):
         self.weight, self.bias = weight_and_bias(shape, out_features, in_features, bias)
 
     def forward(self, x):
-        flat = prod(x.shape[1:]) == self.in_features
-        hint = ". Put nn.Flatten() before it" if flat else ""
-        expect(x.shape[-1:] == (self.in_features,), self, f"(..., {self.in_features})", x, hint)
         return F.linear(x, self.weight, self.bias)
 
 
@@ -60,36 +55,35 @@ class Conv(Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.dilation = dilation
-        size = self.each(kernel_size)
+        size = self._each(kernel_size)
         ends = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (ends[0], ends[1] // groups, *size)
         self.weight, self.bias = weight_and_bias(shape, out_channels, init.fan_in(shape), bias)
         if padding == "same":
-            self.padding = self.same(size)
+            self.padding = self._same(size)
 
-    def each(self, n):
+    def _each(self, n):
         """One number stands for all dimensions."""
         return tuple(n) if isinstance(n, tuple | list) else (n,) * self.dims
 
-    def same(self, size):
-        reach = [d * (k - 1) for d, k in zip(self.each(self.dilation), size)]
-        if any(s != 1 for s in self.each(self.stride)) or any(r % 2 for r in reach):
+    def _same(self, size):
+        reach = [d * (k - 1) for d, k in zip(self._each(self.dilation), size)]
+        if any(s != 1 for s in self._each(self.stride)) or any(r % 2 for r in reach):
             raise ArgumentError(
                 f'{type(self).__name__}: padding="same" is for stride 1 and an odd kernel, not for '
                 f"stride {self.stride} and kernel {size}: give the padding as a number"
             )
         return tuple(r // 2 for r in reach) if self.dims > 1 else reach[0] // 2
 
-    def options(self):
+    def _options(self):
         return {k: getattr(self, k) for k in ("stride", "padding", "dilation", "groups")}
 
-    def check(self, x):
-        places = ", ".join(("rows", "columns") if self.dims == 2 else ("time",))
+    def _expect_batch(self, x):
+        places = "rows, columns" if self.dims == 2 else "time"
         hint = ". One image alone: x.unsqueeze(0)" if x.shape[:1] == (self.in_channels,) else ""
         hint = ". Without channels: x.unsqueeze(1)" if self.in_channels == 1 else hint
-        fits = x.ndim == self.dims + 2 and x.shape[1] == self.in_channels
-        hint = hint if x.ndim == self.dims + 1 else ""
-        expect(fits, self, f"(batch, {self.in_channels}, {places})", x, hint)
+        wanted = f"(batch, {self.in_channels}, {places})"
+        expect(x.ndim != self.dims + 1, "the input", wanted, x, hint)
 
 
 class Conv1d(Conv):
@@ -98,8 +92,8 @@ class Conv1d(Conv):
     dims = 1
 
     def forward(self, x):
-        self.check(x)
-        return F.conv1d(x, self.weight, self.bias, **self.options())
+        self._expect_batch(x)
+        return F.conv1d(x, self.weight, self.bias, **self._options())
 
 
 class Conv2d(Conv):
@@ -108,8 +102,8 @@ class Conv2d(Conv):
     dims = 2
 
     def forward(self, x):
-        self.check(x)
-        return F.conv2d(x, self.weight, self.bias, **self.options())
+        self._expect_batch(x)
+        return F.conv2d(x, self.weight, self.bias, **self._options())
 
 
 class ConvTranspose2d(Conv):
@@ -127,8 +121,8 @@ class ConvTranspose2d(Conv):
         self.output_padding = output_padding
 
     def forward(self, x):
-        self.check(x)
-        options = {"output_padding": self.output_padding, **self.options()}
+        self._expect_batch(x)
+        options = {"output_padding": self.output_padding, **self._options()}
         return F.conv_transpose2d(x, self.weight, self.bias, **options)
 
 
@@ -146,7 +140,7 @@ class BatchNorm2d(Module):
 
     def forward(self, x):
         fits = x.ndim in self.ndims and x.shape[1] == self.num_features
-        expect(fits, self, self.wanted.format(self.num_features), x)
+        expect(fits, "the input", self.wanted.format(self.num_features), x)
         running = self.running_mean, self.running_var
         return F.batch_norm(
             x, *running, self.weight, self.bias, self.training, self.momentum, self.eps
@@ -171,10 +165,7 @@ class LayerNorm(Module):
             self.bias = Parameter(np.zeros(self.normalized_shape, np.float32))
 
     def forward(self, x):
-        shape = self.normalized_shape
-        fits = x.shape[-len(shape) :] == shape
-        expect(fits, self, f"(..., {', '.join(map(str, shape))})", x)
-        return F.layer_norm(x, shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
 class Embedding(Module):
@@ -185,8 +176,6 @@ class Embedding(Module):
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim)))
 
     def forward(self, tokens):
-        if tokens.dtype.kind not in "iu":
-            raise DTypeError(f"{self}: tokens are integers, not {tokens.dtype}: .astype('int64')")
         return F.embedding(tokens, self.weight)
 
 

@@ -29,8 +29,7 @@ class Module:
     _hooks = _pre_hooks = ()
 
     def forward(self, *args, **kwargs):
-        name = type(self).__name__
-        raise TinyinferError(f"{name} cannot be called: give it a method forward(self, x)")
+        raise TinyinferError("it cannot be called: give it a method forward(self, x)")
 
     def __call__(self, *args, **kwargs):
         outer = mode.origin
@@ -47,11 +46,24 @@ class Module:
         for hook in self._pre_hooks:
             new = hook.fn(self, args)
             args = args if new is None else new if isinstance(new, tuple) else (new,)
-        y = self.forward(*args, **kwargs)
+        try:
+            y = self.forward(*args, **kwargs)
+        except TinyinferError as error:
+            if not hasattr(error, "module"):  # else one inside has said already that it was it
+                error.module = self._place()
+                error.args = (f"{error.module}: {error}",)
+            raise
         for hook in self._hooks:
             new = hook.fn(self, args, y)
             y = y if new is None else new
         return y
+
+    def _place(self) -> str:
+        """Which one it is in the model that is being called: fc1, Linear(400, 120)."""
+        model, what = mode.origin.modules[0](), repr(self)
+        name = next((name for name, m in model.named_modules() if m is self), "")
+        what = type(self).__name__ if "\n" in what else what
+        return f"{name}, {what}" if name else what
 
     # What it holds
 

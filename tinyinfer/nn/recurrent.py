@@ -32,8 +32,8 @@ class Recurrent(Module):
         self.batch_first, self.bidirectional = batch_first, bidirectional
         rows = self.gates * hidden_size
         for layer in range(num_layers):
-            columns = input_size if layer == 0 else len(self.ways) * hidden_size
-            for way in self.ways:
+            columns = input_size if layer == 0 else len(self._ways) * hidden_size
+            for way in self._ways:
                 shapes = {"weight_ih": (rows, columns), "weight_hh": (rows, hidden_size)}
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
                 for name, shape in shapes.items():
@@ -41,7 +41,7 @@ class Recurrent(Module):
                     setattr(self, f"{name}_l{layer}{way}", Parameter(value))
 
     @property
-    def ways(self):
+    def _ways(self):
         return ("", "_reverse") if self.bidirectional else ("",)
 
     def forward(self, x, initial=None):
@@ -55,17 +55,18 @@ class Recurrent(Module):
         """
         fits = x.ndim in (2, 3) and x.shape[-1] == self.input_size and all(x.shape)
         order = "batch, time" if self.batch_first else "time, batch"
-        expect(fits, self, f"({order}, {self.input_size}), of one moment at least", x)
+        wanted = f"({order}, {self.input_size}), of one moment at least"
+        expect(fits, "the input", wanted, x)
         unbatched = x.ndim == 2
         x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if self.batch_first else x
-        starts = self.starts(initial, x, unbatched)
+        starts = self._starts(initial, x, unbatched)
         ends = []
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
             outputs = []
-            for way in self.ways:
-                end, y = self.run(x, [s[len(ends)] for s in starts], f"l{layer}{way}")
+            for way in self._ways:
+                end, y = self._layer(x, [s[len(ends)] for s in starts], f"l{layer}{way}")
                 ends.append(end)
                 outputs.append(y)
             x = F.concat(outputs, -1)
@@ -76,20 +77,20 @@ class Recurrent(Module):
             x = x.transpose(0, 1)
         return x, tuple(ends) if self.carries > 1 else ends[0]
 
-    def starts(self, initial, x, unbatched):
-        shape = (self.num_layers * len(self.ways), x.shape[1], self.hidden_size)
+    def _starts(self, initial, x, unbatched):
+        shape = (self.num_layers * len(self._ways), x.shape[1], self.hidden_size)
         if initial is None:
             return [F.zeros(shape, dtype=self.weight_hh_l0.dtype)] * self.carries
         given = (initial,) if self.carries == 1 else tuple(initial)
         wanted = (shape[0], shape[2]) if unbatched else shape
         if [s.shape for s in given] != [wanted] * self.carries:
             raise ShapeError(
-                f"{self!r}: the initial state is {' and '.join([str(wanted)] * self.carries)}, not "
+                f"the initial state is {' and '.join([str(wanted)] * self.carries)}, not "
                 f"{' and '.join(str(s.shape) for s in given)}"
             )
         return [s.reshape(shape) for s in given]
 
-    def run(self, x, start, name):
+    def _layer(self, x, start, name):
         """One layer, one way: the last state, and the output at every moment."""
         w_ih, w_hh = getattr(self, f"weight_ih_{name}"), getattr(self, f"weight_hh_{name}")
         b_ih, b_hh = (getattr(self, f"bias_{k}_{name}", None) for k in ("ih", "hh"))
