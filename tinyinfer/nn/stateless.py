@@ -10,17 +10,17 @@ class Function(Module):
     """Calls the function of its class. Its options are that function's, after the tensors."""
 
     def __init_subclass__(cls, of, tensors=1):
-        cls.function = staticmethod(of)
+        cls._function = staticmethod(of)
         taken = [*signature(of).parameters.values()][tensors:] if isfunction(of) else []
-        cls.options = cls.__signature__ = Signature(taken)
+        cls._options = cls.__signature__ = Signature(taken)
 
     def __init__(self, *args, **kwargs):
-        given = self.options.bind(*args, **kwargs)
+        given = self._options.bind(*args, **kwargs)
         given.apply_defaults()
         vars(self).update(given.arguments)
 
     def forward(self, *tensors):
-        return self.function(*tensors, **{k: vars(self)[k] for k in self.options.parameters})
+        return self._function(*tensors, **{k: vars(self)[k] for k in self._options.parameters})
 
 
 # fmt: off

@@ -20,7 +20,7 @@ class LRScheduler:
     def __init__(self, optimizer):
         self.optimizer, self.last_epoch = optimizer, 0
         self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
-        self.apply()
+        self._apply()
 
     def lr(self, t, base) -> float:
         raise NotImplementedError
@@ -29,7 +29,7 @@ class LRScheduler:
         """The learning rates now, one for each group."""
         return [self.lr(self.last_epoch, base) for base in self.base_lrs]
 
-    def apply(self):
+    def _apply(self):
         for group, lr in zip(self.optimizer.param_groups, self.get_last_lr()):
             group["lr"].assign(lr)
 
@@ -37,7 +37,7 @@ class LRScheduler:
         if mode.trace:
             raise GraphError("a schedule counts in Python: step it after the traced function")
         self.last_epoch += 1
-        self.apply()
+        self._apply()
 
     def state_dict(self) -> dict:
         """The steps taken and the first learning rates: plain numbers."""
@@ -52,7 +52,7 @@ class LRScheduler:
                 f"{len(state_dict['base_lrs'])} learning rates for {len(self.base_lrs)} groups"
             )
         self.last_epoch, self.base_lrs = state_dict["last_epoch"], [*state_dict["base_lrs"]]
-        self.apply()
+        self._apply()
 
 
 class ConstantLR(LRScheduler):
