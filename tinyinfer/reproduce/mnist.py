@@ -2,6 +2,8 @@
 
 Same network, same data, no image of the test set seen in training; the recipe stands in the model
 file. Published figures are of the papers named beside them.
+
+`python -m tinyinfer.reproduce.mnist` puts the weights of the first seed into models/weights.
 """
 
 import statistics
@@ -56,9 +58,17 @@ def trained(model_file, seed, folder) -> list[dict]:
 
 
 def ship(models="models", out="runs/reproduce-mnist"):
-    """Put the weights of the first seed into models/weights, in half precision if they are large."""
+    """Put the weights of the first seed into models/weights, in half precision if they are large.
+
+    Raises LoadError if one of the runs that `table` makes is not finished.
+    """
+    Path(models, "weights").mkdir(exist_ok=True)
     for name in PUBLISHED:
         weights, about = file.read(Path(out, f"{name}-0", train.folder.WEIGHTS))
         if sum(x.size * x.dtype.itemsize for x in weights.values()) > LARGEST:
             weights = {k: x.astype("float16") for k, x in weights.items()}
         file.save(weights, Path(models, "weights", f"{name}.safetensors"), about)
+
+
+if __name__ == "__main__":
+    ship()
