@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyinfer import cli
+from tinyinfer import cli, data
 from tinyinfer.nn import file
 
 TINYINFER = [sys.executable, "-c", "import sys; from tinyinfer import cli; sys.exit(cli.main())"]
@@ -80,6 +80,12 @@ def test_help(tinyinfer):
         option in out
         for option in "--data --epochs --batch-size --lr --seed --out --resume --debug-nan".split()
     )
+
+
+def test_help_knows_every_data_set_and_every_table(tinyinfer):
+    assert ", ".join(data.SETS) in " ".join(tinyinfer("train", "--help")[1].split())
+    tables = [path.stem for path in Path(cli.__file__).parent.glob("reproduce/[a-z]*.py")]
+    assert tables and all(name in tinyinfer("reproduce", "--help")[1] for name in tables)
 
 
 def test_train(tinyinfer):
@@ -210,15 +216,23 @@ def test_traceback(tinyinfer):
             tinyinfer(*args)
 
 
-def start(*args):
+def start(*args, **env):
     """A real process, of which every line can be waited for."""
     return subprocess.Popen(
         [*TINYINFER, *args],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"} | env,
     )
+
+
+def test_colours_in_a_pipe_bring_no_bar(net):
+    with start("train", "net.py", FORCE_COLOR="1") as process:
+        lines = process.communicate()[0].splitlines()
+    assert process.returncode == 0 and "\x1b[" in lines[0]
+    assert not any("images/s" in line and line.startswith("epoch") for line in lines)
+    assert sum("epoch " in line for line in lines) == 3 and len(lines) < 15  # 1, 2, and the best
 
 
 @pytest.mark.parametrize("asked, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,10 +2,12 @@
 
 import shlex
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import data as datasets
+from . import reproduce as tables
 from . import train as training
 from .errors import TinyinferError
 from .ops import manual_seed
@@ -51,16 +54,13 @@ def one_line(error) -> str:
     return " ".join([first, *more[:1]]).replace("  ", "") + rest
 
 
-class Data(StrEnum):
-    digits = "digits"
-    mnist = "mnist"
-    fashion_mnist = "fashion-mnist"
-
+Data = StrEnum("Data", [*datasets.SETS])
+Published = StrEnum("Published", [module.name for module in iter_modules(tables.__path__)])
 
 # fmt: off
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.py", help="A model file, such as models/lenet.py.")]
 ModelFiles = Annotated[list[Path], typer.Argument(metavar="MODEL.py...", help="Model files, such as models/*.py.")]
-DataSet   = Annotated[Data, typer.Option(metavar="NAME", help="digits, mnist or fashion-mnist.")]
+DataSet   = Annotated[Data, typer.Option(metavar="NAME", help=f"{', '.join(Data)}.")]
 Epochs    = Annotated[int | None, typer.Option(help="How often each image is seen.", show_default="the recipe's")]
 BatchSize = Annotated[int | None, typer.Option(help="Images in one step.", show_default="the recipe's")]
 Rate      = Annotated[float | None, typer.Option("--lr", help="The highest learning rate.", show_default="the recipe's")]
@@ -96,14 +96,10 @@ def train(
     name = f"{file.name}-{data}"
     if resume:
         out = out or training.folder.newest(name)
-        saved = training.checkpoint.load(training.Folder(out).checkpoint)
-        recipe, seed = saved.recipe, saved.seed if seed is None else seed
-    else:
-        if out:
-            training.Folder(out).expect_free()
-        recipe, seed = file.recipe(data), seed or 0
+    elif out:
+        training.Folder(out).expect_free()
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
+    recipe, seed = settings(file.recipe(data), seed, given, resume and out)
     manual_seed(seed)
     halves = datasets.load(data)
     run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan)
@@ -111,18 +107,36 @@ def train(
 
     about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
     console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
-    try:
-        with Live(run) as live:
-            training.fit(run, out, resume, live)
-    except training.Interrupted as stop:
-        done = f"after {run.epoch} of {run.recipe.epochs} epochs"
-        again = ["tinyinfer", "train", model, "--data", data, "--out", out, "--resume"]
-        console.print(f"Stopped by {stop} {done}, and saved. To go on:")
-        console.print(f"  {shlex.join(map(str, again))}")
-        raise typer.Exit(128 + stop.signal) from None
+    with (
+        resumable(run, "train", model, "--data", data, "--out", out, "--resume"),
+        Live(run) as live,
+    ):
+        training.fit(run, out, resume, live)
     console.print(result(run))
     written = training.Folder(out).finish(run)
     console.print(f"{out}: {', '.join(path.name for path in written)}")
+
+
+def settings(recipe, seed, given, resumed):
+    """Recipe and seed of a run: as given, or else as in the folder that is resumed, or in the file."""
+    first = 0
+    if resumed:
+        saved = training.checkpoint.load(training.Folder(resumed).checkpoint)
+        recipe, first = saved.recipe, saved.seed
+    recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
+    return recipe, first if seed is None else seed
+
+
+@contextmanager
+def resumable(run, *command):
+    """Whoever stops the run is told how it goes on."""
+    try:
+        yield
+    except training.Interrupted as stop:
+        done = f"after {run.epoch} of {run.recipe.epochs} epochs"
+        console.print(f"Stopped by {stop} {done}, and saved. To go on:")
+        console.print(f"  {shlex.join(['tinyinfer', *map(str, command)])}")
+        raise typer.Exit(128 + stop.signal) from None
 
 
 class Live:
@@ -130,8 +144,9 @@ class Live:
 
     def __init__(self, run):
         columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-        terminal = console.is_terminal
-        self.bar = Progress(*columns, console=console, transient=True, disable=not terminal)
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not sys.stdout.isatty()
+        )
         self.task = self.bar.add_task("", total=run.steps, completed=run.steps_done)
 
     def __enter__(self):
@@ -186,19 +201,23 @@ def result(run) -> Table:
 @app.command()
 def evaluate(models: ModelFiles, weights: Weights = None, data: DataSet = Data.digits):
     """Test trained networks on the test images of a data set."""
-    learned_from, test = datasets.load(data)
+    halves = datasets.load(data)
     for path in models:
-        file = training.modelfile.load(path)
-        found = weights or training.folder.newest(f"{file.name}-{data}")
-        found = training.folder.weights_in(found, file.name)
-        network = file.build()
-        normalize = training.weights.load(network, found)
-        training.inputs.check(network, file.input_shape, test)
-        normalize = normalize or training.inputs.normalization(learned_from)
-        images = training.inputs.for_testing(test, file.input_shape, normalize)
-        scores = training.evaluate(network, images)
-        console.print(f"{found}: {scores.right:,} of {len(test):,} test images of {data} are right")
-        console.print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f}")
+        score(training.modelfile.load(path), weights, data, *halves)
+
+
+def score(file, weights, data, learned_from, test):
+    """Test one network, and say how it did."""
+    found = weights or training.folder.newest(f"{file.name}-{data}")
+    found = training.folder.weights_in(found, file.name)
+    network = file.build()
+    normalize = training.weights.load(network, found)
+    training.inputs.check(network, file.input_shape, test)
+    normalize = normalize or training.inputs.normalization(learned_from)
+    images = training.inputs.for_testing(test, file.input_shape, normalize)
+    scores = training.evaluate(network, images)
+    console.print(f"{found}: {scores.right:,} of {len(test):,} test images of {data} are right")
+    console.print(f"accuracy {scores.accuracy:.2%}, loss {scores.loss:.4f}")
 
 
 @app.command()
@@ -215,13 +234,9 @@ def summary(model: ModelFile):
     print(file.build().summary((1, *file.input_shape)))
 
 
-class Published(StrEnum):
-    mnist = "mnist"
-
-
 @app.command()
 def reproduce(
-    name: Annotated[Published, typer.Argument(metavar="NAME", help="mnist.")],
+    name: Annotated[Published, typer.Argument(metavar="NAME", help=f"{', '.join(Published)}.")],
     seeds: Annotated[int, typer.Option(min=1, help="How many runs of each network.")] = 3,
     models: Annotated[Path, typer.Option(help="The folder of the model files.")] = Path("models"),
     out: RunFolder = None,
