@@ -217,6 +217,7 @@ entry(reduce.Var, of(reduce.Var((1,), 1), A(2, 3)), of(reduce.Var((0, 1), 0), A(
 entry(reduce.Max, of(reduce.Max((1,)), A(2, 3)))
 entry(reduce.Min, of(reduce.Min((0,)), A(2, 3)))
 entry(reduce.Prod, of(reduce.Prod((1,)), A(2, 3)))
+entry(reduce.Others, of(reduce.Others((1,)), A(2, 3)), of(reduce.Others((0,)), A(4)))
 entry(reduce.LogSumExp, of(reduce.LogSumExp((0,)), A(2, 3)))
 entry(reduce.Softmax, of(reduce.Softmax((1,)), A(2, 3)))
 entry(reduce.LogSoftmax, of(reduce.LogSoftmax((1,)), A(2, 3)))
@@ -268,10 +269,12 @@ entry(ti.stack, call([A(2, 3), A(2, 3)]), call([A(2), A(2)], -1), call([A(), A()
       refused=[(ShapeError, "stack", call([A(2), A(3)])), (ShapeError, "stack", call([])),
                (RangeError, "stack", call([A(2)], 2))])
 entry(ti.split, call(A(5, 2), 2), call(A(2, 5), [1, 4], 1), call(A(2, 5), (2, 0, 3), -1),
-      call(A(3), 5), call(A(6), 3, dim=0),
+      call(A(3), 5), call(A(6), 3, dim=0), call(A(2, 11), 1, 1), call(A(0, 2), 3),
       refused=[(ShapeError, "add up to 4", call(A(5), [1, 3])),
       (ShapeError, "split", call(A(5), 0)),
                (ShapeError, "split", call(A(5), [-1, 6])), (RangeError, "split", call(A(5), 1, 1))])
+entry(ti.unbind, call(A(3, 2)), call(A(2, 3, 1), 1), call(A(1, 10), dim=-1), call(A(9)),
+      refused=[(RangeError, "unbind", call(A(5), 1))])
 entry(ti.pad, call(A(2, 3), (1, 2)), call(A(2, 3), (0, 1, 2, 0), 0.5), call(I(5, 3), (1, 1),
       value=2), call(A(2), ()),
       refused=[(ShapeError, "not pairs", call(A(2), (1, 1, 1, 1))),

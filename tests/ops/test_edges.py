@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinyinfer as ti
+from tinyinfer.core.op import watchers
 
 NAN, INF = np.nan, np.inf
 
@@ -245,3 +246,73 @@ def test_labels_from_numpy():
     assert ti.cross_entropy(ti.zeros(2, 3), labels).item() == pytest.approx(np.log(3))
     with pytest.raises(ti.DTypeError, match="astype"):
         ti.cross_entropy(ti.zeros(2, 3), ti.tensor([0.0, 2.0]))
+
+
+# Accumulating
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("dtype, n, error", [("float32", 300_000, 1e-6), ("float16", 20_000, 2e-3)])
+def test_long_sums_keep_their_digits(dim, dtype, n, error):
+    x = np.random.RandomState(0).uniform(size=(n, 2)).astype(dtype)
+    exact, x = x.astype(np.float64), ti.tensor(x if dim == 0 else x.T)
+    near = lambda y, wanted: np.allclose(y.numpy(), wanted, rtol=error, atol=0)
+    assert near(x.mean(dim), exact.mean(0)) and near(x.var(dim), exact.var(0, ddof=1))
+    assert near(x.softmax(dim).astype("float64").sum(dim), 1.0)
+    assert near(x.logsumexp(dim), np.log(np.exp(exact).sum(0)))
+    assert near((x * 0.01).sum(dim), (x * 0.01).numpy().astype(np.float64).sum(dim))
+
+
+def test_the_product_of_many_numbers_has_a_gradient():
+    x = np.ones(30_000)
+    x[7] = 0.0
+    x = ti.tensor(x, requires_grad=True)
+    x.prod().backward()
+    assert x.grad.numpy()[7] == 1.0 and x.grad.numpy().sum() == 1.0
+
+
+def test_one_of_many_classes():
+    y = ti.one_hot(ti.tensor([99_999]), 100_000)
+    assert y.shape == (1, 100_000) and y[0, -1].item() == 1 and y.sum().item() == 1
+
+
+def test_the_gradient_of_many_parts_costs_no_whole_for_each():
+    x = ti.tensor(np.ones((1024, 2)), requires_grad=True)
+    sizes = []
+    watchers.append(lambda op, xs, y: sizes.append(y.size))
+    try:
+        sum(row.sum() for row in x).backward()
+    finally:
+        watchers.pop()
+    assert np.array_equal(x.grad.numpy(), np.ones((1024, 2)))
+    assert sum(sizes) < 100 * x.size  # with a whole for each part it would be 1,024 of them
+
+
+def test_equal_numbers_spread_not_at_all():
+    x = ti.tensor([2.0, 2.0], requires_grad=True)
+    x.std().backward()
+    assert x.std().item() == 0 and x.grad.tolist() == [0, 0]
+
+
+def test_whole_numbers_are_not_divided_by_zero():
+    for fn in ti.floor_divide, ti.remainder:
+        with pytest.raises(ti.RangeError, match=f"{fn.name}: whole numbers"):
+            fn(ti.tensor([1, 2]), ti.tensor([1, 0]))
+
+
+def test_what_is_no_number_is_not_equal():
+    x = ti.ones(2)
+    assert (x == None) is False and (x != "abc") is True and None not in [x]  # noqa: E711
+
+
+def test_numbers_are_formatted():
+    assert f"{ti.tensor(2.345):.2f} {ti.tensor([7]):3d} {ti.tensor(1.5)}" == "2.35   7 tensor(1.5)"
+
+
+def test_one_example_needs_no_batch():
+    x = ti.tensor([1.0, 2.0, 0.5])
+    alone = ti.cross_entropy(x, ti.tensor(1))
+    assert alone.item() == ti.cross_entropy(x.unsqueeze(0), ti.tensor([1])).item()
+    assert ti.cross_entropy(x, ti.tensor(1), "none").shape == ()
+    with pytest.raises(ti.ArgumentError, match="label_smoothing"):
+        ti.cross_entropy(x, ti.tensor(1), label_smoothing=5)

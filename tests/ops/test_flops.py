@@ -32,6 +32,7 @@ COUNTS = {
     index.IndexPut: lambda op, y, x, *at: count(*x),  # additions
     reduce.Var: each_input(4),  # to the mean, from it, square, to the sum
     reduce.LogSumExp: each_input(3),  # minus the largest, exp, to the sum
+    reduce.Others: each_input(3),  # products from the left, from the right, and of both
     reduce.Softmax: each_input(4),  # ... and divide
     reduce.LogSoftmax: each_input(4),  # ... and subtract
     reduce.Reduce: each_input(1),

@@ -321,6 +321,7 @@ REFERENCE = dict(
     concat=lambda xs, dim=0: np.concatenate(xs, dim),
     stack=np.stack,
     split=split,
+    unbind=lambda x, dim=0: [*np.moveaxis(x, dim, 0)],
     pad=pad,
     flip=lambda x, dims: np.flip(x, tuple(dims) if isinstance(dims, list) else dims),
     sum_to=sum_to,

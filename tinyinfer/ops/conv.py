@@ -142,8 +142,11 @@ class Conv2dWeight(Op):
     def infer(self, g, x): return Spec(self.shape, promote(g.dtype, x.dtype, self.name))
 
     def forward(self, g, x):
-        w = self.conv.maps(g) @ self.conv.columns(x, self.shape[2:]).swapaxes(2, 3)
-        return w.sum(0).reshape(self.shape)
+        w = np.zeros((self.conv.groups, self.shape[0] // self.conv.groups, prod(self.shape[1:])),
+                     np.result_type(g, x))
+        for maps, columns in zip(self.conv.maps(g), self.conv.columns(x, self.shape[2:])):
+            w += maps @ columns.swapaxes(1, 2)  # all at once would take the room of a w for each
+        return w.reshape(self.shape)
 
     def vjp(self, u, y, g, x):
         return lambda: self.conv(x, u), lambda: Conv2dInput(self.conv, x.shape)(g, u)

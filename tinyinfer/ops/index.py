@@ -89,7 +89,8 @@ class OneHot(Op):
         return Spec((*x.shape, self.classes), np.dtype(np.int64))
 
     def forward(self, x):
-        return np.eye(self.classes, dtype=np.int64)[inside(self.name, (self.classes,), (x,))]
+        inside(self.name, (self.classes,), (x,))
+        return (x[..., None] == np.arange(self.classes)).astype(np.int64)
 
 
 pick = Index()

@@ -25,7 +25,13 @@ def cross_entropy(logits, target, reduction="mean", label_smoothing=0.0):
     Raises RangeError for a label that is not among the classes.
     With `label_smoothing` e the target is (1 - e) of itself, and e spread evenly (Szegedy 2016).
     """
-    logp, target = log_softmax(logits, 1 if logits.ndim > 1 else 0), as_tensor(target)
+    target = as_tensor(target)
+    if not 0 <= label_smoothing <= 1:
+        raise ArgumentError(f"cross_entropy: label_smoothing from 0 to 1, not {label_smoothing}")
+    if logits.ndim == 1:  # of one example, without a batch
+        logits, target = logits.unsqueeze(0), target.unsqueeze(0)
+        reduction = "sum" if reduction == "none" else reduction
+    logp = log_softmax(logits, 1)
     if target.spec.floating and target.ndim == logits.ndim:
         same_shape("cross_entropy", logits, target)
         losses = -(target * logp).sum(1)

@@ -33,15 +33,23 @@ class Reduce(Op):
     def count(self, x): return size([x.shape[a] for a in self.axes])
 
 
+WIDER = {np.dtype("float16"): np.float32, np.dtype("float32"): np.float64}
+
+
+def total(x, axes):
+    """The sum, added up in a wider float: NumPy adds pairwise along the last axis alone."""
+    return x.sum(axes, keepdims=True, dtype=WIDER.get(x.dtype, x.dtype))
+
+
 class Sum(Reduce):
-    def forward(self, x): return x.sum(self.axes, keepdims=True, dtype=x.dtype)
+    def forward(self, x): return total(x, self.axes).astype(x.dtype)
     def vjp(self, g, y, x): return g.broadcast_to(x.shape),
 
 
 class Mean(Reduce):
     takes_integers = False
 
-    def forward(self, x): return x.mean(self.axes, keepdims=True)
+    def forward(self, x): return (total(x, self.axes) / self.count(x)).astype(x.dtype)
     def vjp(self, g, y, x): return (g / self.count(x)).broadcast_to(x.shape),
 
 
@@ -57,8 +65,9 @@ class Var(Reduce):
         return super().infer(x)
 
     def forward(self, x):
-        d = x - x.mean(self.axes, keepdims=True)
-        return (d * d).sum(self.axes, keepdims=True) / x.dtype.type(self.count(x) - self.correction)
+        n, wide = self.count(x), WIDER.get(x.dtype, x.dtype)
+        d = x - total(x, self.axes) / n
+        return ((d * d).sum(self.axes, keepdims=True, dtype=wide) / (n - self.correction)).astype(x.dtype)
 
     def vjp(self, g, y, x): return g * (2 / (self.count(x) - self.correction)) * (x - Mean(self.axes)(x)),
     def flops(self, y, x): return 4 * size(x.shape)
@@ -93,11 +102,30 @@ class Prod(Reduce):
     def forward(self, x): return x.prod(self.axes, keepdims=True, dtype=x.dtype)
 
     def vjp(self, g, y, x):
+        return g * Others(self.axes)(x),
+
+
+class Others(Reduce):
+    """y[i] = the product of all x[j] along one axis but x[i]"""
+    def infer(self, x):
+        super().infer(x)
+        return x
+
+    def forward(self, x):
+        x = np.moveaxis(x, self.axes[0], 0)
+        one = np.ones_like(x[:1])
+        before = np.cumprod(np.concatenate([one, x[:-1]]), 0, dtype=x.dtype)
+        behind = np.cumprod(np.concatenate([one, x[:0:-1]]), 0, dtype=x.dtype)[::-1]
+        return np.moveaxis(before * behind, 0, self.axes[0])
+
+    def vjp(self, g, y, x):
         a, = self.axes
-        n, along = x.shape[a], (*(1 for _ in x.shape[:a]), -1, *(1 for _ in x.shape[a + 1:]))
-        mine = np.eye(n, dtype=bool).reshape(n, *np.reshape(range(n), along).shape)
-        others = where(mine, 1.0, x.reshape(1, *x.shape))  # others[i]: x with a one at i
-        return g * Prod((a + 1,))(others).squeeze(a + 1).movedim(0, a),
+        n, rest = x.shape[a], (1,) * (x.ndim - a - 1)
+        mine = np.eye(n, dtype=bool).reshape(n, *(1,) * a, n, *rest)
+        pairs = Others((a + 1,))(where(mine, 1.0, x.unsqueeze(0)))  # pairs[i][j]: without i and j
+        return Sum((0,))(where(mine, 0.0, g.movedim(a, 0).unsqueeze(a + 1) * pairs)).squeeze(0),
+
+    def flops(self, y, x): return 3 * size(x.shape)
 
 
 class LogSumExp(Reduce):
@@ -107,7 +135,7 @@ class LogSumExp(Reduce):
     def forward(self, x):
         top = x.max(self.axes, keepdims=True)
         top = np.where(np.isfinite(top), top, 0)
-        return np.log(np.exp(x - top).sum(self.axes, keepdims=True)) + top
+        return (np.log(total(np.exp(x - top), self.axes)) + top).astype(x.dtype)
 
     def vjp(self, g, y, x): return g * (x - y).exp(),
     def flops(self, y, x): return 3 * size(x.shape)
@@ -128,7 +156,7 @@ class Softmax(Share):
     """y = exp(x) / sum exp(x)"""
     def forward(self, x):
         y = np.exp(x - x.max(self.axes, keepdims=True))
-        return y / y.sum(self.axes, keepdims=True)
+        return (y / total(y, self.axes)).astype(x.dtype)
 
     def vjp(self, g, y, x): return y * (g - Sum(self.axes)(g * y)),
 
@@ -137,7 +165,7 @@ class LogSoftmax(Share):
     """y = x - log sum exp(x)"""
     def forward(self, x):
         x = x - x.max(self.axes, keepdims=True)
-        return x - np.log(np.exp(x).sum(self.axes, keepdims=True))
+        return (x - np.log(total(np.exp(x), self.axes))).astype(x.dtype)
 
     def vjp(self, g, y, x): return g - y.exp() * Sum(self.axes)(g),
 
@@ -207,8 +235,9 @@ def var(x, dim=None, correction=1, keepdim=False):
 
 @numpy_names
 def std(x, dim=None, correction=1, keepdim=False):
-    """The square root of var."""
-    return sqrt(var(x, dim, correction, keepdim))
+    """The square root of var; where that is 0, so is the gradient."""
+    v = var(x, dim, correction, keepdim)
+    return where(v > 0.0, sqrt(where(v > 0.0, v, 1.0)), v)
 
 
 @numpy_names
@@ -231,7 +260,9 @@ def argmax(x, dim=None, keepdim=False):
     flattened tensor."""
     if isinstance(dim, tuple | list):
         raise ArgumentError(f"argmax: along one dimension, or None: all, not {dim}")
-    return reduce(ArgMax, x, dim, keepdim) if dim is not None else argmax(x.reshape(-1), 0)
+    if dim is None:
+        return argmax(x.reshape(-1), 0).reshape([1] * x.ndim if keepdim else [])
+    return reduce(ArgMax, x, dim, keepdim)
 
 
 @numpy_names
