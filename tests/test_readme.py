@@ -1,13 +1,21 @@
 """What the README shows is what happens."""
 
 import re
+import shlex
+import shutil
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tinyinfer import cli
+
 README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+COMMAND = re.compile(r"^```console\n\$ (.*?)\n(.*?)^```$", re.M | re.S)
 EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```$)?", re.M | re.S)
 
 
@@ -28,10 +36,38 @@ def run(text: str):
 
 def test_every_example_prints_what_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = README.read_text(encoding="utf-8")
-    assert len(list(examples(text))) == text.count("```python") > 0
-    assert sum(expected is not None for *_, expected in examples(text)) == text.count("```text") > 0
-    run(text)
+    assert len(list(examples(TEXT))) == TEXT.count("```python") > 0
+    assert sum(expected is not None for *_, expected in examples(TEXT)) == TEXT.count("```text") > 0
+    run(TEXT)
+
+
+def test_every_command_prints_what_is_said(monkeypatch, capsys):
+    monkeypatch.chdir(README.parent)
+    commands = COMMAND.findall(TEXT)
+    assert len(commands) == TEXT.count("```console") > 0
+    for command, expected in commands:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        assert (cli.main(), capsys.readouterr().out) == (0, expected)
+
+
+def words(picture) -> list[str]:
+    """What can be read in it, wherever it stands: that depends on the version of Graphviz."""
+    texts = ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")
+    return sorted(" ".join(text.text for text in texts).split())
+
+
+@pytest.mark.skipif(not shutil.which("dot"), reason="Graphviz is not installed")
+def test_the_picture_is_what_its_command_draws(tmp_path, monkeypatch):
+    ((model, picture),) = re.findall(r"`tinyinfer draw (\S+) --out (\S+)`", TEXT)
+    again = tmp_path / "again.svg"
+    model, picture = README.parent / model, README.parent / picture
+    monkeypatch.setattr(sys, "argv", ["tinyinfer", "draw", str(model), "--out", str(again)])
+    assert cli.main() == 0 and words(picture) == words(again) != []
+
+
+@pytest.mark.parametrize("file", re.findall(r'<img src="(.*?)"', TEXT))
+def test_every_picture_is_there(file):
+    assert (README.parent / file).is_file()
 
 
 def test_blocks_share_their_names():

@@ -1,6 +1,7 @@
 """The order of the house: imports only go down, the heart stays small, importing stays quick."""
 
 import ast
+import re
 import subprocess
 import sys
 import tokenize
@@ -57,6 +58,14 @@ def inside():
 def test_every_file_has_a_room():
     homes = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert homes - {"__init__", "__pycache__"} <= set(ROOMS)
+
+
+def test_the_readme_shows_all_rooms_in_their_order():
+    house = (PACKAGE.parent / "README.md").read_text().split("\n| room |")[1].split("\n\n")[0]
+    shown = re.findall(r"`(.+?)`", "".join(row.split("|")[1] for row in house.splitlines()[2:]))
+    assert all(PACKAGE.joinpath(path).exists() for path in shown)
+    there = [room for room in ROOMS if [*PACKAGE.glob(room), *PACKAGE.glob(f"{room}.py")]]
+    assert [path.removesuffix(".py").rstrip("/") for path in shown] == there
 
 
 def test_imports_only_go_down():
