@@ -204,7 +204,7 @@ def test_a_resumed_run_stays_what_it_was(tinyinfer):
 
 def test_a_loss_that_is_none(tinyinfer):
     args = "train", "net.py", "--lr", "1e38", "--out", "x"
-    assert "epoch 1, step 2: the loss is " in refused(tinyinfer(*args))
+    assert re.search(r"epoch 1, step \d: the loss is (nan|inf):", refused(tinyinfer(*args)))
     assert file.load("x/checkpoint.safetensors")
     args = "train", "net.py", "--lr", "1e38", "--debug-nan"
     assert re.search(r"step \d: .*; \w+ in .* made .* of float32\[", refused(tinyinfer(*args)))

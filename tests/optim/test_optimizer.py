@@ -81,9 +81,8 @@ def test_twenty_steps(kind, reference, options):
 def training(kind, options):
     """A model that is trained on one batch, and everything that training changes."""
     ti.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(), nn.Linear(8, 3)
-    )
+    first = nn.Linear(4, 8, bias=False)  # the one of BatchNorm is enough: its gradient would be 0
+    model = nn.Sequential(first, nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(), nn.Linear(8, 3))
     optimizer = kind(model.parameters(), lr=0.05, **options)
     states = [*model.states(), *optimizer.states(), ti.ops.default_key]
 
