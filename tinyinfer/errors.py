@@ -4,6 +4,8 @@
 class TinyinferError(Exception):
     """Every error that tinyinfer raises on purpose."""
 
+    module = None  # the nn.Module in which it was raised, as people call it
+
 
 class ShapeError(TinyinferError, ValueError):
     """Sizes do not fit together."""

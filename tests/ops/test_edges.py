@@ -316,3 +316,14 @@ def test_one_example_needs_no_batch():
     assert ti.cross_entropy(x, ti.tensor(1), "none").shape == ()
     with pytest.raises(ti.ArgumentError, match="label_smoothing"):
         ti.cross_entropy(x, ti.tensor(1), label_smoothing=5)
+
+
+def test_batch_norm_without_running_statistics():
+    x = ti.tensor(np.random.RandomState(0).standard_normal((8, 3, 2, 2)))
+    state = lambda value: ti.State(np.full(3, value))
+    with_them = ti.batch_norm(x, state(0.0), state(1.0), training=True)
+    for training in (True, False):
+        y = ti.batch_norm(x, None, None, training=training)
+        assert np.array_equal(y.numpy(), with_them.numpy())
+    with pytest.raises(ti.ArgumentError, match="running statistics are States"):
+        ti.batch_norm(x, ti.zeros(3, dtype="float64"), state(1.0), training=True)

@@ -3,10 +3,9 @@
 import numpy as np
 
 from .. import ops as F
-from ..core.check import whole
+from ..core.check import number, whole
 from ..errors import ArgumentError, ShapeError
 from . import init
-from .check import number
 from .functional import attention_weights
 from .layers import Linear, expect
 from .module import Module, Parameter

@@ -3,11 +3,10 @@
 import numpy as np
 
 from .. import ops as F
-from ..core.check import sizes, whole
+from ..core.check import number, sizes, whole
 from ..core.tensor import State
 from ..errors import ArgumentError, ShapeError
 from . import init
-from .check import number
 from .module import Module, Parameter
 
 

@@ -49,7 +49,7 @@ class Module:
         try:
             y = self.forward(*args, **kwargs)
         except TinyinferError as error:
-            if not hasattr(error, "module"):  # else one inside has said already that it was it
+            if error.module is None:  # else one inside has said already that it was it
                 error.module = self._place()
                 error.args = (f"{error.module}: {error}",)
             raise

@@ -5,11 +5,10 @@ cell needs of the inputs is one product for all moments; in the loop remains the
 """
 
 from .. import ops as F
-from ..core.check import whole
+from ..core.check import number, whole
 from ..errors import ArgumentError, ShapeError
 from ..graph.control import scan
 from . import init
-from .check import number
 from .layers import expect
 from .module import Module, Parameter
 

@@ -62,9 +62,10 @@ def window_counts(what, image, size, stride, padding, dilation) -> tuple[int, in
     reach = [d * (k - 1) + 1 for k, d in zip(size, dilation)]
     room = [n + sum(p) - r for n, p, r in zip(image, padding, reach)]
     if min(room) < 0:
+        around = ", ".join(str(a) if a == b else f"{a} + {b}" for a, b in padding)
         raise ShapeError(
             f"{what}: a window of {by(reach)} does not fit into an image of {by(image)} with "
-            f"padding {padding}"
+            f"padding {around}"
         )
     return tuple(r // s + 1 for r, s in zip(room, stride))
 

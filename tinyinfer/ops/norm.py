@@ -2,9 +2,10 @@
 
 from math import prod
 
+from ..core.check import number
 from ..core.op import Op
 from ..core.spec import Spec
-from ..core.tensor import Tensor
+from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .elementwise import sqrt
@@ -52,11 +53,11 @@ def batch_norm(
     """x (n, c, ...) with mean 0 and variance 1 in each channel, times weight (c,), plus bias (c,).
 
     In training the mean and variance are the batch's, and the States `running_mean` and
-    `running_var` move towards them by `momentum`; else those are used.
-    Ioffe and Szegedy 2015, algorithms 1 and 2.
+    `running_var` move towards them by `momentum`; else those are used. If they are None, it is
+    always the batch's. Ioffe and Szegedy 2015, algorithms 1 and 2.
     """
     mean, var = running_mean, running_var
-    if training:
+    if training or mean is None:
         others = [i for i in range(x.ndim) if i != 1]
         count = prod(x.shape) // x.shape[1]
         if count < 2:
@@ -64,10 +65,19 @@ def batch_norm(
         mean, var = x.mean(others), x.var(others, correction=0)
         with no_grad():
             for running, now in (running_mean, mean), (running_var, var * (count / (count - 1))):
-                running.assign(running * (1 - momentum) + now * momentum)
+                if running is not None:
+                    moved(running, now, momentum)
     weight = ones_like(mean) if weight is None else weight
     bias = zeros_like(mean) if bias is None else bias
     return BatchNorm(eps)(x, mean, var, weight, bias)
+
+
+def moved(running, now, momentum):
+    if not isinstance(running, State):
+        raise ArgumentError(
+            "batch_norm: running statistics are States, for in training they change"
+        )
+    running.assign(running * (1 - momentum) + now * momentum)
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -94,6 +104,5 @@ def embedding(tokens, weight) -> Tensor:
 
 def dropout(x, p=0.5, training=True):
     """In training, zero with probability p, and else x / (1 - p). Srivastava et al. 2014."""
-    if not 0 <= p < 1:
-        raise ArgumentError(f"dropout: p is a probability below 1, not {p}")
+    p = number("dropout: p", p, "[0, 1)")
     return x * (rand(*x.shape) >= p) / (1 - p) if training and p else x

@@ -4,10 +4,9 @@ after the optimizer's, once a batch or once an epoch: whichever its numbers coun
 from bisect import bisect_right
 from math import cos, pi
 
-from ..core.check import whole
+from ..core.check import number, whole
 from ..core.trace import mode
 from ..errors import ArgumentError, GraphError, LoadError
-from ..nn.check import number
 
 
 class LRScheduler:

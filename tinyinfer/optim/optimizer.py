@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ..core.check import number
 from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, GraphError
-from ..nn.check import number
 from ..nn.module import load_states
 from ..ops import sqrt
 

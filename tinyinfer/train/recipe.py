@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from .. import optim
-from ..core.check import whole
+from ..core.check import number, whole
 from ..errors import ArgumentError
-from ..nn.check import number
 
 OPTIMIZERS = "sgd", "adam", "adamw"
 SCHEDULES = "one-cycle", "cosine", "constant"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinyinfer as ti
-from tinyinfer.nn.check import number
+from tinyinfer.core.check import number
 
 # fmt: off
 CASES = [  # interval, numbers in it, numbers that are not
