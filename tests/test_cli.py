@@ -166,7 +166,7 @@ def test_resume_a_finished_run(tinyinfer):
         ("train net.py --epochs many", "'--epochs'"),
         ("train net.py --speed 3", "No such option"),
         ("train net.py --epochs 0", "recipe epochs: a whole number from 1 on, not 0"),
-        ("train net.py --lr -1", "recipe lr: a number in [0, inf), not -1.0"),
+        ("train net.py --lr -1", "recipe lr: a number in [0, 3e38], not -1.0"),
         ("train net.py --seed -1", "seed"),
         ("train none.py", "none.py: there is no such model file"),
         ("train net.py --resume", "there is no run to go on with"),

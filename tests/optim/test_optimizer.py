@@ -1,5 +1,6 @@
 """Every optimizer against its algorithm written once more, in NumPy and float64."""
 
+import copy
 import math
 
 import numpy as np
@@ -65,7 +66,7 @@ CASES = [
     (optim.RMSprop, rmsprop, {"alpha": 0.9, "momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2}),
 ]
 each = pytest.mark.parametrize("kind, reference, options", CASES)
-LR = 0.0625  # exact in single precision, as the learning rate is kept
+LR = 0.1  # which single precision does not have
 
 
 @each
@@ -187,7 +188,52 @@ def test_a_step_without_any_gradient_changes_nothing_and_says_so():
     optimizer = optim.Adam([nn.Parameter(START)])
     with pytest.raises(ti.GraphError, match="backward"):
         optimizer.step()
-    assert optimizer.t.item() == 0
+    assert optimizer.state_dict()["0.t"].item() == 0
+
+
+@pytest.mark.parametrize("wrong", [1.0, ti.ones(2), ti.ones(3, 2), ti.ones(2, 3, dtype="float64")])
+def test_a_step_with_one_wrong_gradient_changes_nothing(wrong):
+    a, b = nn.Parameter(START), nn.Parameter(START)
+    optimizer = optim.SGD([a, b], lr=1.0)
+    a.grad, b.grad = ti.tensor(START), wrong
+    with pytest.raises(ti.ShapeError, match=r"the gradient of a float64\[3, 2\] is one, not"):
+        optimizer.step()
+    assert np.array_equal(a.numpy(), START)
+
+
+@pytest.mark.parametrize("kind, reference", [(optim.Adam, adam), (optim.AdamW, adamw)])
+def test_who_joins_later_starts_at_its_first_step(kind, reference):
+    early, late, added = (nn.Parameter(START) for _ in range(3))
+    optimizer = kind([early, late], lr=LR)
+    for t, g in enumerate(GRADIENTS):
+        if t == 10:
+            optimizer.add_param_group({"params": [added]})
+        early.grad, late.grad, added.grad = ti.tensor(g), *[ti.tensor(g) if t >= 10 else None] * 2
+        optimizer.step()
+    *_, wanted = reference(START, GRADIENTS[10:], LR)
+    np.testing.assert_allclose(late.numpy(), wanted, rtol=1e-11)
+    np.testing.assert_allclose(added.numpy(), wanted, rtol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@each
+def test_models_of_other_floats(kind, reference, options, dtype):
+    p = nn.Parameter(START.astype(dtype))
+    optimizer = kind([p], lr=LR, **options)
+    p.grad = ti.tensor(GRADIENTS[0].astype(dtype))
+    nn.utils.clip_grad_norm_([p], 1e3)
+    optimizer.step()
+    wanted = next(reference(START, GRADIENTS, LR, **options))
+    np.testing.assert_allclose(p.numpy(), wanted, rtol=1e-2 if dtype == "float16" else 1e-12)
+
+
+def test_a_copy_trains_copies():
+    p = nn.Parameter(START)
+    copied, optimizer = copy.deepcopy((p, optim.Adam([p], lr=LR)))
+    copied.grad = ti.tensor(START)
+    optimizer.step()
+    np.testing.assert_allclose(copied.numpy(), next(adam(START, [START], LR)))
+    assert optimizer.lr.item() == LR and np.array_equal(p.numpy(), START)
 
 
 def test_a_state_dict_is_a_snapshot():
@@ -196,8 +242,8 @@ def test_a_state_dict_is_a_snapshot():
     before = optimizer.state_dict()
     p.grad = ti.tensor(START)
     optimizer.step()
-    assert before["t"].item() == 0 and not before["0.m"].numpy().any()
-    assert optimizer.state_dict()["t"].item() == 1
+    assert before["0.t"].item() == 0 and not before["0.m"].numpy().any()
+    assert optimizer.state_dict()["0.t"].item() == 1
 
 
 P = nn.Parameter(START)
@@ -213,13 +259,15 @@ model = nn.Linear(2, 2)
         (lambda: optim.SGD(nn.Sequential(model), 0.1), "model.parameters"),
         (lambda: optim.SGD(model.named_parameters(), 0.1), "model.parameters"),
         (lambda: optim.SGD([P, P], 0.1), "twice"),
-        (lambda: optim.SGD([P], -0.1), r"lr: a number in \[0, inf\), not -0.1"),
-        (lambda: optim.SGD([P], float("nan")), r"lr: a number in \[0, inf\), not nan"),
-        (lambda: optim.SGD([P], "0.1"), r"lr: a number in \[0, inf\), not '0.1'"),
+        (lambda: optim.SGD([{"lr": 0.1}]), "model.parameters"),
+        (lambda: optim.SGD([P], -0.1), r"lr: a number in \[0, 3e38\], not -0.1"),
+        (lambda: optim.SGD([P], float("nan")), r"lr: a number in \[0, 3e38\], not nan"),
+        (lambda: optim.SGD([P], "0.1"), r"lr: a number in \[0, 3e38\], not '0.1'"),
+        (lambda: optim.SGD([P], 1e300), r"lr: a number in \[0, 3e38\], not 1e\+300"),
         (lambda: optim.SGD([P], 0.1, momentum=1.5), r"momentum: a number in \[0, 1\), not 1.5"),
         (lambda: optim.SGD([P], 0.1, momentum=1.0), r"momentum: a number in \[0, 1\), not 1.0"),
-        (lambda: optim.SGD([P], math.inf), r"lr: a number in \[0, inf\), not inf"),
-        (lambda: optim.SGD([P], True), r"lr: a number in \[0, inf\), not True"),
+        (lambda: optim.SGD([P], math.inf), r"lr: a number in \[0, 3e38\], not inf"),
+        (lambda: optim.SGD([P], True), r"lr: a number in \[0, 3e38\], not True"),
         (
             lambda: optim.SGD([P], 0.1, weight_decay=-1),
             r"weight_decay: a number in \[0, inf\), not -1",
@@ -227,6 +275,8 @@ model = nn.Linear(2, 2)
         (lambda: optim.SGD([P], 0.1, nesterov=True), "momentum=0.9"),
         (lambda: optim.SGD([{"params": [P], "momentun": 0.9}], 0.1), "no option momentun"),
         (lambda: optim.Adam([P], betas=(0.9, 1)), r"betas: a number in \[0, 1\), not 1"),
+        (lambda: optim.Adam([P], betas=(0.9,)), r"betas: two numbers, .* not \(0.9,\)"),
+        (lambda: optim.Adam([P], betas=0.9), "betas: two numbers, .* not 0.9"),
         (lambda: optim.Adam([P], eps=-1e-8), r"eps: a number in \[0, inf\), not -1e-08"),
         (lambda: optim.RMSprop([P], alpha=2), r"alpha: a number in \[0, 1\), not 2"),
     ],
@@ -240,20 +290,21 @@ def test_a_refused_group_leaves_nothing_behind():
     optimizer = optim.Adam([P])
     with pytest.raises(ti.ArgumentError, match="twice"):
         optimizer.add_param_group({"params": [nn.Parameter(START), P]})
-    assert len(optimizer.state_dict()) == 4 and len(optimizer.param_groups) == 1
+    assert [*optimizer.state_dict()] == ["lr.0", "0.m", "0.v", "0.t"]
+    assert len(optimizer.param_groups) == 1
 
 
 def test_another_models_state_is_refused_as_a_whole():
     optimizer = optim.Adam([nn.Parameter(START)])
     other = optim.Adam([nn.Parameter(np.ones(5)), nn.Parameter(START)]).state_dict()
-    other["t"] = np.float64(7)
+    other["0.t"] = np.float64(7)
     with pytest.raises(
-        ti.LoadError, match=r"unexpected  1.m.*\n.*\n.*shape       0.m \(3, 2\) here, \(5,\)"
+        ti.LoadError, match=r"unexpected  1.m.*\n.*\n.*\n.*shape       0.m \(3, 2\) here, \(5,\)"
     ):
         optimizer.load_state_dict(other)
     with pytest.raises(ti.LoadError, match="missing     0.v"):
-        optimizer.load_state_dict({"t": np.float64(7)})
-    assert optimizer.t.item() == 0
+        optimizer.load_state_dict({"0.t": np.float64(7)})
+    assert optimizer.state_dict()["0.t"].item() == 0
 
 
 # Clipping

@@ -1,5 +1,7 @@
 """Gradient clipping, between `backward` and `step`."""
 
+import numpy as np
+
 from ..core.tensor import Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError
@@ -19,11 +21,12 @@ def clip_grad_norm_(parameters, max_norm):
     Returns their length before (Pascanu et al. 2013). Raises ArgumentError for a limit not above 0.
     """
     parameters = with_grad(parameters, max_norm)
+    wide = lambda g: g.astype(np.promote_types(g.dtype, np.float32))  # half cannot square 256
     with no_grad():
-        norm = sqrt(sum([(p.grad * p.grad).sum() for p in parameters], zeros()))
+        norm = sqrt(sum([(wide(p.grad) * wide(p.grad)).sum() for p in parameters], zeros()))
         factor = minimum(max_norm / (norm + 1e-6), 1.0)
         for p in parameters:
-            p.grad = p.grad * factor
+            p.grad = p.grad * factor.astype(p.dtype)
     return norm
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from ..core.check import number
 from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
-from ..errors import ArgumentError, GraphError
+from ..errors import ArgumentError, GraphError, ShapeError
 from ..nn.module import load_states
 from ..ops import sqrt
 
@@ -27,28 +27,26 @@ class Optimizer:
 
     def add_param_group(self, group):
         """Train {"params": [...], option: value} too, say of layers that were frozen before."""
-        group = {**self.defaults, **group, "params": as_list(group["params"])}
+        group = {**self.defaults, **group, "params": as_list(group.get("params"))}
         check(group, self.defaults)
         memory = dict(self.memory)
         for p in group["params"]:
             if p in memory:
                 raise ArgumentError(f"{p.name or 'a parameter'} is in the optimizer twice")
-            zeros, i = np.zeros(p.shape, p.dtype), len(memory)
-            memory[p] = {m: State(zeros, name=f"{i}.{m}") for m in self.moments(group)}
+            i, first = len(memory), self.moments(group, np.zeros(p.shape, p.dtype))
+            memory[p] = {name: State(x, name=f"{i}.{name}") for name, x in first.items()}
         self.memory = memory
         name = f"lr.{len(self.param_groups)}"
-        group |= {"initial_lr": group["lr"], "lr": State(np.float32(group["lr"]), name=name)}
+        group |= {"initial_lr": group["lr"], "lr": State(np.float64(group["lr"]), name=name)}
         self.param_groups.append(Group(group))
 
-    def moments(self, group) -> tuple[str, ...]:
-        """The names of what is remembered of each parameter of a group."""
-        return ()
-
-    def begin(self):
-        """What is done once in a step, before the parameters."""
+    def moments(self, group, zeros) -> dict:
+        """What is remembered of each parameter of a group, by name, as it is at first. `zeros` are
+        of the parameter's shape and dtype."""
+        return {}
 
     def update(self, p, g, lr, **rest):
-        """What p becomes: it may assign to its moments, which are among the rest."""
+        """What p becomes: it may assign to its moments, which are among the rest. lr is of p's dtype."""
         raise NotImplementedError
 
     def zero_grad(self):
@@ -57,16 +55,26 @@ class Optimizer:
             p.grad = None
 
     def step(self):
-        """Change every parameter that has a gradient. Raises GraphError if none has."""
-        if all(p.grad is None for p in self.memory):
+        """Change every parameter that has a gradient.
+
+        Raises GraphError if none has, and ShapeError if one is not like its parameter; then nothing
+        has changed.
+        """
+        gradients = {p: p.grad for p in self.memory if p.grad is not None}
+        if not gradients:
             raise GraphError("no parameter has a gradient: call loss.backward() before step()")
+        for p, g in gradients.items():
+            if not isinstance(g, Tensor) or g.spec != p.spec:
+                met = g.spec if isinstance(g, Tensor) else repr(g)
+                raise ShapeError(
+                    f"{p.name or 'a parameter'}: the gradient of a {p.spec} is one, not {met}"
+                )
         with no_grad():
-            self.begin()
             for group in self.param_groups:
                 options = {k: group[k] for k in self.defaults}
-                for p in group["params"]:
-                    if p.grad is not None:
-                        p.assign(self.update(p, p.grad, **options, **self.memory[p]))
+                for p in [p for p in group["params"] if p in gradients]:
+                    options["lr"] = group["lr"].astype(p.dtype)
+                    p.assign(self.update(p, gradients[p], **options, **self.memory[p]))
 
     @property
     def lr(self) -> State:
@@ -88,11 +96,11 @@ class Optimizer:
 
 
 class Group(dict):
-    """The parameters and options of a group. Its learning rate is a State, which graphs follow:
-    `group["lr"] = 0.01` assigns to it."""
+    """The parameters and options of a group. Its learning rate is a State, float64 so that 0.1 is
+    0.1, and graphs follow it: `group["lr"] = 0.01` assigns to it."""
 
     def __setitem__(self, name, value):
-        if name == "lr":
+        if name == "lr" and "lr" in self:  # else it is a copy that is being filled
             self["lr"].assign(value)
         else:
             super().__setitem__(name, value)
@@ -106,7 +114,8 @@ def as_list(params):
     return params
 
 
-LIMITS = dict.fromkeys(("lr", "eps", "weight_decay"), "[0, inf)")
+LIMITS = {"lr": "[0, 3e38]"}  # what single precision has
+LIMITS |= dict.fromkeys(("eps", "weight_decay"), "[0, inf)")
 LIMITS |= dict.fromkeys(("momentum", "alpha", "betas"), "[0, 1)")
 
 
@@ -114,8 +123,11 @@ def check(group, defaults):
     if unknown := group.keys() - defaults.keys() - {"params"}:
         raise ArgumentError(f"no option {', '.join(unknown)}: there are {', '.join(defaults)}")
     for name in LIMITS.keys() & group.keys():
-        for value in group[name] if name == "betas" else [group[name]]:
-            number(name, value, LIMITS[name])
+        value = group[name]
+        if name == "betas" and not (isinstance(value, tuple | list) and len(value) == 2):
+            raise ArgumentError(f"betas: two numbers, such as (0.9, 0.999), not {value!r}")
+        for x in value if name == "betas" else [value]:
+            number(name, x, LIMITS[name])
     if group.get("nesterov") and not group["momentum"]:
         raise ArgumentError("nesterov looks ahead along the momentum: give momentum=0.9, say")
 
@@ -131,7 +143,7 @@ class SGD(Optimizer):
     def __init__(self, params, lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
-    def moments(self, group): return ("v",) if group["momentum"] else ()
+    def moments(self, group, zeros): return {"v": zeros} if group["momentum"] else {}
 
     def update(self, p, g, lr, momentum, weight_decay, nesterov, v=None):
         g = g + weight_decay * p if weight_decay else g
@@ -148,25 +160,22 @@ class Adam(Optimizer):
     Kingma and Ba 2014, algorithm 1.
     """
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-        super().__init__(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
-        self.t = State(np.float64(0), name="t")  # it goes into beta^t: 64 bits
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def moments(self, group): return "m", "v"
+    # Each parameter counts its own steps, for it may join later; in 64 bits, for it goes into b^t.
+    def moments(self, group, zeros): return {"m": zeros, "v": zeros, "t": np.float64(0)}
 
-    def states(self): return super().states() | {self.t: "t"}
-
-    def begin(self): self.t.assign(self.t + 1)
-
-    def update(self, p, g, lr, betas, eps, weight_decay, m, v):
+    def update(self, p, g, lr, betas, eps, weight_decay, **moments):
         g = g + weight_decay * p if weight_decay else g
-        return p - lr * self.direction(g, betas, eps, m, v)
+        return p - lr * self.direction(g, betas, eps, **moments)
 
-    def direction(self, g, betas, eps, m, v):
+    def direction(self, g, betas, eps, m, v, t):
         b1, b2 = betas
+        t.assign(t + 1)
         m.assign(b1 * m + (1 - b1) * g)
         v.assign(b2 * v + (1 - b2) * g * g)
-        m_hat = m / (1 - b1**self.t).astype(g.dtype)
-        v_hat = v / (1 - b2**self.t).astype(g.dtype)
+        m_hat = m / (1 - b1**t).astype(g.dtype)
+        v_hat = v / (1 - b2**t).astype(g.dtype)
         return m_hat / (sqrt(v_hat) + eps)
 
 
@@ -178,8 +187,8 @@ class AdamW(Adam):
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
-    def update(self, p, g, lr, betas, eps, weight_decay, m, v):
-        return p - lr * (self.direction(g, betas, eps, m, v) + weight_decay * p)
+    def update(self, p, g, lr, betas, eps, weight_decay, **moments):
+        return p - lr * (self.direction(g, betas, eps, **moments) + weight_decay * p)
 
 
 class RMSprop(Optimizer):
@@ -190,7 +199,7 @@ class RMSprop(Optimizer):
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
 
-    def moments(self, group): return ("s", "v") if group["momentum"] else ("s",)
+    def moments(self, group, zeros): return {"s": zeros} | ({"v": zeros} if group["momentum"] else {})
 
     def update(self, p, g, lr, alpha, eps, weight_decay, momentum, s, v=None):
         g = g + weight_decay * p if weight_decay else g

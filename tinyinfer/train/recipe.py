@@ -11,7 +11,7 @@ SCHEDULES = "one-cycle", "cosine", "constant"
 
 WHOLE = {"epochs": 1, "batch_size": 1, "shift": 0}  # field: the least it can be
 NUMBERS = {
-    "lr": "[0, inf)",
+    "lr": "[0, 3e38]",  # what single precision has
     "momentum": "[0, 1)",
     "weight_decay": "[0, inf)",
     "rotate": "[0, 180]",
