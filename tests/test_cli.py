@@ -189,6 +189,31 @@ def test_a_model_without_build(tinyinfer):
     assert "net.py: it has no build()" in refused(tinyinfer("train", "net.py"))
 
 
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("self.nolayer(x)", "net.py, line 13: AttributeError: 'Net' object has no attribute 'no"),
+        ("self.fc(x)", "net.py, line 13: fc, Linear(64, 10): linear: "),
+        ("exit()", "net.py, line 13: SystemExit: None"),
+        ("None", "net.py, line 12: this forward returned a NoneType: end it with `return`"),
+        ("(self.fc(x.flatten(1)), x)", "net.py, line 12: this forward returned a tuple"),
+    ],
+)
+def test_a_forward_that_fails(tinyinfer, body, message):
+    tinyinfer("train", "net.py", "--epochs", "1")
+    Path("net.py").write_text(NET.replace("self.fc(x.flatten(1))", body))
+    for command in "train", "evaluate", "draw":
+        assert message in refused(tinyinfer(command, "net.py"))
+    if "returned" not in message:
+        assert message in refused(tinyinfer("summary", "net.py"))
+
+
+def test_a_failure_of_our_own_is_not_hidden(tinyinfer, monkeypatch):
+    monkeypatch.delattr(cli.training.folder, "draw")
+    with pytest.raises(AttributeError, match="draw"):
+        tinyinfer("draw", "net.py")
+
+
 def test_a_resumed_run_stays_what_it_was(tinyinfer):
     tinyinfer("train", "net.py")
     resume = "train", "net.py", "--resume", "--out", "runs/net-digits"

@@ -38,18 +38,24 @@ def main() -> int:
         return app(args or ["--help"], standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except (TinyinferError, OSError, UsageError) as error:
-        if "--traceback" in sys.argv:
+    except (Exception, SystemExit) as error:
+        in_file = training.modelfile.in_file(error)
+        expected = isinstance(error, (TinyinferError, OSError, MemoryError, UsageError))
+        if "--traceback" in sys.argv or not (in_file or expected):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(in_file or told(error))}", file=sys.stderr)
         return 2
 
 
-def one_line(error) -> str:
+def told(error) -> str:
     if isinstance(error, UsageError):
         command = error.ctx.command_path if error.ctx else "tinyinfer"
         return f"{error.format_message().rstrip('.')}: see {command} --help"
-    first, *more = str(error).splitlines() or [type(error).__name__]
+    return str(error) or type(error).__name__
+
+
+def one_line(text) -> str:
+    first, *more = text.splitlines()
     rest = f" (and {len(more) - 1} more)" if len(more) > 1 else ""
     return " ".join([first, *more[:1]]).replace("  ", "") + rest
 

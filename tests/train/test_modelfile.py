@@ -73,7 +73,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("x = (", r"net\.py, line 1: .*never closed"),
+        ("x = (", r"net\.py: SyntaxError: .*never closed \(net\.py, line 1\)"),
         ("\nx = undefined", r"net\.py, line 2: NameError: name 'undefined' is not defined"),
         ("import no_such_module", r"net\.py, line 1: ModuleNotFoundError"),
         ("input_shape = 1, 8, 8", r"no build\(\): write `def build\(\):`"),
@@ -84,7 +84,13 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
         (GOOD.replace("epochs=3", "epochs=0"), r"net\.py, line 5: .*epochs: a whole number"),
         (GOOD.replace("epochs=3", "epoch=3"), r"net\.py, line 5: TypeError: .*'epoch'"),
         ("raise ValueError", r"net\.py, line 1: ValueError"),
-        ("\0", r"net\.py"),
+        ("\0", r"net\.py: SyntaxError: [^(]*null bytes$"),
+        ("\nexit()", r"net\.py, line 2: SystemExit"),
+        ("import sys\nsys.exit(0)", r"net\.py, line 2: SystemExit: 0"),
+        (
+            GOOD.replace("1, 8, 8", "1, 10**6, 10**6"),
+            r"input_shape is \(1, 1000000, 1000000\): write",
+        ),
     ],
 )
 def test_files_that_say_too_little(tmp_path, text, message):

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..core.tensor import placeholder
 from ..errors import ArgumentError, LoadError
 from ..nn import file
-from . import checkpoint, weights
+from . import checkpoint, inputs, weights
 from .loop import evaluate
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
@@ -82,7 +82,7 @@ def draw(model, input_shape, path) -> Path:
     from ..draw import graph
 
     with model.in_use():
-        logits = model(placeholder((1, *input_shape), name="image"))
+        logits = inputs.logits_of(model, placeholder((1, *input_shape), name="image"))
     return Path(graph.draw_tensor(logits, path))
 
 

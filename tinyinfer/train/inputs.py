@@ -1,8 +1,10 @@
 """From the images of a data set to the input of a model."""
 
+from pathlib import Path
+
 import numpy as np
 
-from ..core.tensor import tensor
+from ..core.tensor import Tensor, tensor
 from ..core.trace import no_grad
 from ..data import DataLoader
 from ..data.transforms import Compose, Fit, Normalize, RandomRotation, RandomShift
@@ -33,6 +35,18 @@ def for_testing(dataset, input_shape, normalize) -> DataLoader:
     return DataLoader(dataset, TEST_BATCH, transform=Compose(Fit(*input_shape[1:]), normalize))
 
 
+def logits_of(model, images):
+    """What the model makes of them. Raises ShapeError if that is not one tensor."""
+    logits = model(images)
+    if not isinstance(logits, Tensor):
+        code = type(model).forward.__code__
+        raise ShapeError(
+            f"{Path(code.co_filename).name}, line {code.co_firstlineno}: this forward returned a "
+            f"{type(logits).__name__}: end it with `return` and one tensor, (n, classes)"
+        )
+    return logits
+
+
 def check(model, input_shape, dataset):
     """Try one image. Raises ShapeError if the model does not fit to the data."""
     images = dataset.batch([0])[0]
@@ -42,7 +56,7 @@ def check(model, input_shape, dataset):
             f"input_shape {input_shape} has {input_shape[0]}"
         )
     with model.in_use(), no_grad(), np.errstate(all="ignore"):
-        logits = model(tensor(Fit(*input_shape[1:])(images)))
+        logits = logits_of(model, tensor(Fit(*input_shape[1:])(images)))
     if logits.shape != (1, len(dataset.classes)):
         raise ShapeError(
             f"{dataset.name} has {len(dataset.classes)} classes, and the model makes "

@@ -92,7 +92,7 @@ class Run:
     def learn(self, images, labels):
         self.model.train()
         self.optimizer.zero_grad()
-        logits = self.model(images)
+        logits = inputs.logits_of(self.model, images)
         loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.expect_finite("the loss", loss.item())
         loss.backward()
@@ -157,7 +157,10 @@ class Scores:
 def evaluate(model, loader) -> Scores:
     """Of all images of the loader, as the model is in use."""
     with model.in_use(), no_grad(), chosen_threads(), np.errstate(all="ignore"):
-        pairs = [(model(images).numpy(), labels.numpy()) for images, labels in loader.epoch(0)]
+        pairs = [
+            (inputs.logits_of(model, images).numpy(), labels.numpy())
+            for images, labels in loader.epoch(0)
+        ]
         logits, labels = (tensor(np.concatenate(x)) for x in zip(*pairs))
         loss = cross_entropy(logits, labels).item()
         probabilities = logits.softmax(1).numpy()

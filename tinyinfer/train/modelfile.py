@@ -13,14 +13,17 @@ import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from math import prod
 from pathlib import Path
 
 from ..errors import LoadError, TinyinferError
 from ..nn import Module
 from .recipe import Recipe
 
+LARGEST = 2**31  # numbers in an image: what is beyond is a slip
 SAME_RECIPE = {"fashion-mnist": "mnist"}
 next_number = count().__next__
+paths = {}  # name of a module that came from a model file -> the path, as it was given
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def load(path) -> ModelFile:
 def input_shape(path, module):
     shape = getattr(module, "input_shape", None)
     sizes = isinstance(shape, tuple | list) and all(type(n) is int and n > 0 for n in shape)
-    if not sizes or len(shape) != 3:
+    if not sizes or len(shape) != 3 or prod(shape) > LARGEST:
         raise LoadError(
             f"{path}: input_shape is {'missing' if shape is None else repr(shape)}: write "
             "`input_shape = 1, 28, 28`: the channels, rows and columns of one image"
@@ -86,6 +89,7 @@ def run(path):
     if spec is None:
         raise LoadError(f"{path}: a model file is Python, with a name that ends in .py")
     module = importlib.util.module_from_spec(spec)
+    paths[name] = path
     sys.modules[spec.name] = module  # before it runs: dataclasses and others look it up there
     try:
         with naming_lines(path):
@@ -101,14 +105,16 @@ def naming_lines(path):
     """What goes wrong in the user's file becomes a LoadError that says in which line."""
     try:
         yield
-    except SyntaxError as error:
-        raise LoadError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
-        kind = "" if isinstance(error, TinyinferError) else f"{type(error).__name__}: "
-        raise LoadError(f"{path}{line_of(error, path)}: {kind}{error}") from error
+    except (Exception, SystemExit) as error:
+        raise LoadError(in_file(error) or f"{path}: {told(error)}") from error
 
 
-def line_of(error, path):
-    frames = reversed(traceback.extract_tb(error.__traceback__))
-    inside = (f.lineno for f in frames if Path(f.filename).absolute() == path.absolute())
-    return next((f", line {n}" for n in inside), "")
+def in_file(error) -> str | None:
+    """An error that came through a line of a model file, with that line: "net.py, line 7: ..."."""
+    frames = [(f.f_globals.get("__name__"), n) for f, n in traceback.walk_tb(error.__traceback__)]
+    lines = [(paths[name], n) for name, n in frames if name in paths]
+    return f"{lines[-1][0]}, line {lines[-1][1]}: {told(error)}" if lines else None
+
+
+def told(error) -> str:
+    return f"{error}" if isinstance(error, TinyinferError) else f"{type(error).__name__}: {error}"
