@@ -30,13 +30,17 @@ def compare(title: str, cases: dict[str, dict], unit=1e-6, unit_name="µs", per=
 
     `cases` is {case: {rival: function}}; `per` is how many operations one call does.
     """
-    peers = list(dict.fromkeys(name for rivals in cases.values() for name in rivals if name != OURS))
+    peers = list(
+        dict.fromkeys(name for rivals in cases.values() for name in rivals if name != OURS)
+    )
     table = Table("case", OURS, *peers, *(f"ours / {p}" for p in peers), title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for case, rivals in cases.items():
         found = interleaved(rivals, rounds)
-        shown = [f"{found[n] / per / unit:.2f} {unit_name}" if n in found else "" for n in (OURS, *peers)]
+        shown = [
+            f"{found[n] / per / unit:.2f} {unit_name}" if n in found else "" for n in (OURS, *peers)
+        ]
         ratios = [f"{found[OURS] / found[p]:.2f}" if p in found else "" for p in peers]
         table.add_row(case, *shown, *ratios)
     Console().print(table)

@@ -1,6 +1,6 @@
 """What an operation costs beside its arithmetic: tiny tensors, eager, against PyTorch.
 
-    python benchmarks/overhead.py
+python benchmarks/overhead.py
 """
 
 from compare import OURS, arguments, compare, use_threads

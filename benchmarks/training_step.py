@@ -1,6 +1,6 @@
 """One SGD step of LeNet-5 on 64 images of 1 x 32 x 32, eager, against PyTorch.
 
-    python benchmarks/training_step.py
+python benchmarks/training_step.py
 """
 
 from compare import OURS, arguments, compare, use_threads
