@@ -342,6 +342,32 @@ def test_a_path_is_no_state_dict():
         nn.Linear(1, 1).load_state_dict("model.safetensors")
 
 
+def test_thousands_of_differences_are_told_on_a_screen():
+    net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(500)))
+    other = {f"layer{name}": x for name, x in net.state_dict().items()}
+    with pytest.raises(ti.LoadError) as raised:
+        net.load_state_dict(other)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 1 + 2 * 11 and lines[11] == lines[22] == "  ... and 990 more"
+    assert lines[1] == "  missing     0.weight float32[1, 1] (there is layer0.weight)"
+
+
+def test_a_prefix_of_every_name_is_named():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    other = {f"module.{name}": x for name, x in net.state_dict().items()}
+    with pytest.raises(
+        ti.LoadError, match=r'begins with "module.": load {k.removeprefix\("mod'
+    ) as e:
+        net.load_state_dict(other)
+    assert str(e.value).count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [{"step": 1}, "x", None, [[1], [2, 3]]])
+def test_what_is_no_number_is_not_loaded(value):
+    with pytest.raises(ti.LoadError, match="{name: numbers} can be loaded: .*tensor"):
+        nn.Linear(1, 1).load_state_dict({"weight": value, "state": 1})
+
+
 # Copies
 
 
@@ -423,6 +449,13 @@ def test_repr_is_the_call():
     ]  # fmt: skip
     for call in layers:
         assert repr(eval(f"nn.{call}")) == call
+
+
+def test_repr_of_containers_and_of_a_circle():
+    assert repr(nn.ModuleDict()) == "ModuleDict()" and repr(nn.ModuleList()) == "ModuleList()"
+    net = nn.Sequential(nn.Linear(1, 1))
+    net[0].parent = net
+    assert repr(net) == "Sequential(\n  (0): Linear(\n    (parent): ...\n  )\n)"
 
 
 def test_repr_of_a_tree():

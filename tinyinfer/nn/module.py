@@ -3,12 +3,13 @@
 import difflib
 from contextlib import contextmanager
 from inspect import signature
+from reprlib import recursive_repr
 from weakref import ref
 
-from ..core.spec import as_dtype
+from ..core.spec import as_dtype, spec_of
 from ..core.tensor import State, Tensor, array_of
 from ..core.trace import Origin, implicit_trace, mode
-from ..errors import ArgumentError, DTypeError, LoadError, TinyinferError
+from ..errors import ArgumentError, DTypeError, LoadError, ShapeError, TinyinferError
 from .summary import Summary
 
 
@@ -219,6 +220,7 @@ class Module:
                 shown.append(f"{name}={value!r}")
         return ", ".join(shown)
 
+    @recursive_repr()
     def __repr__(self):
         children = [(name, x) for name, x in self.members() if isinstance(x, Module)]
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in children]
@@ -264,7 +266,10 @@ def load_states(owner, states, values, strict=True):
             "ti.load(path) reads one from disk"
         )
     states = {name: s for s, name in states.items()}
-    new = {name: array_of(x) for name, x in values.items()}
+    try:
+        new = {str(name): array_of(x) for name, x in values.items()}
+    except (DTypeError, ShapeError) as error:
+        raise LoadError(f"{what}: a dict {{name: numbers}} can be loaded: {error}") from None
     if wrong := differences(states, new, strict):
         raise LoadError(f"{what}: these values do not fit:\n" + "\n".join(wrong))
     for name, state in states.items():
@@ -273,23 +278,33 @@ def load_states(owner, states, values, strict=True):
 
 
 def differences(states, new, strict) -> list[str]:
-    """What keeps `new` from being loaded into `states`, a line each."""
+    """What keeps `new` from being loaded into `states`, a line each; no more than a screen of it."""
     missing, extra = ([n for n in a if n not in b] for a, b in ((states, new), (new, states)))
+    both = [(name, state, new[name]) for name, state in states.items() if name in new]
+    shapes = [(n, s.shape, x.shape) for n, s, x in both if s.shape != x.shape]
+    kinds = [(n, s.dtype, x.dtype) for n, s, x in both if s.spec.floating != (x.dtype.kind == "f")]
     lines = []
     if strict:
-        for name in missing:
+        prefix = next(iter(new), "").partition(".")[0] + "."
+        if missing and {name.removeprefix(prefix) for name in new} == {*states}:
+            return [
+                f'  every name begins with "{prefix}": load {{k.removeprefix("{prefix}"): ...}}'
+            ]
+
+        def closest(name):
             close = difflib.get_close_matches(name, extra, 1)
-            hint = f" (there is {close[0]})" if close else ""
-            lines.append(f"  missing     {name} {states[name].spec}{hint}")
-        lines += [f"  unexpected  {name} {new[name].dtype}{[*new[name].shape]}" for name in extra]
-    for name, state in states.items():
-        if name in new:
-            x = new[name]
-            if state.shape != x.shape:
-                lines.append(f"  shape       {name} {state.shape} here, {x.shape} there")
-            elif state.spec.floating != (x.dtype.kind == "f"):
-                lines.append(f"  dtype       {name} {state.dtype} here, {x.dtype} there")
+            return f" (there is {close[0]})" if close else ""
+
+        lines += few(missing, lambda n: f"  missing     {n} {states[n].spec}{closest(n)}")
+        lines += few(extra, lambda n: f"  unexpected  {n} {spec_of(new[n])}")
+    lines += few(shapes, lambda x: "  shape       {} {} here, {} there".format(*x))
+    lines += few(kinds, lambda x: "  dtype       {} {} here, {} there".format(*x))
     return lines
+
+
+def few(found, line, most=10) -> list[str]:
+    rest = [f"  ... and {len(found) - most} more"] if len(found) > most else []
+    return [*map(line, found[:most]), *rest]
 
 
 # Putting modules together
@@ -340,6 +355,9 @@ class Collection(Module):
     def members(self):
         yield from super().members()
         yield from found_in(self)
+
+    def extra_repr(self):
+        return ""
 
 
 class ModuleList(Collection, list):
