@@ -128,6 +128,27 @@ def test_names_and_metadata_are_strings(tmp_path, names, metadata):
         file.save(names, tmp_path / "x", metadata)
 
 
+@pytest.mark.parametrize("names, metadata", [({"__metadata__": 1.0}, {}), ({}, {"crc32": "x"})])
+def test_names_of_the_format_are_refused(tmp_path, names, metadata):
+    with pytest.raises(ti.ArgumentError, match="the format's own"):
+        file.save(names, tmp_path / "x", metadata)
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path):
+    code = """
+import resource, signal, sys
+from tinyinfer.nn import file
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try: file.save({"x": [1.0] * 1000}, "x")
+except OSError as error: print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "[Errno 27] File too large: 'x'\n" and not [*tmp_path.iterdir()]
+
+
 def test_what_cannot_be_written_leaves_the_old_and_no_litter(saved):
     before = saved.read_bytes()
     with pytest.raises(ti.DTypeError):

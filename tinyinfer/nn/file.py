@@ -19,19 +19,23 @@ DTYPES = {
     "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
 }
 # fmt: on
-CHECKSUM = "crc32"
+HEADER, CHECKSUM = "__metadata__", "crc32"
 
 
 def save(state_dict, path, metadata=None):
     """Write {name: Tensor or array} to the file `path`; `metadata` is {string: string}.
 
     Whatever happens meanwhile, `path` has what it had before, or all of the new.
-    Raises ArgumentError for names or metadata that are not strings, OSError if the disk refuses.
+    Raises ArgumentError for names or metadata that are not strings, or are the format's own;
+    OSError if the disk refuses.
     """
     metadata = dict(metadata or {})
     for pair in (*((name, "") for name in state_dict), *metadata.items()):
         if not all(isinstance(x, str) for x in pair):
             raise ArgumentError(f"save: names and metadata are strings, not {pair}: use str(...)")
+    for what, own, names in (("tensor", HEADER, state_dict), ("metadata", CHECKSUM, metadata)):
+        if own in names:
+            raise ArgumentError(f"save: {what} {own!r} is the format's own: choose another name")
     arrays = {name: np.array(array_of(x), order="C") for name, x in state_dict.items()}
     metadata[CHECKSUM] = checksum(arrays, metadata)
     write(path, safetensors.numpy.save(arrays, metadata))
@@ -56,6 +60,8 @@ def write(path, data: bytes):
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -73,7 +79,7 @@ def read(path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         data = Path(path).read_bytes()
         arrays = {name: parse(name, **entry) for name, entry in deserialize(data)}
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__")
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get(HEADER)
         metadata = metadata or {}
         if metadata.pop(CHECKSUM, None) not in (None, checksum(arrays, metadata)):
             raise ValueError("its checksum is wrong, so it was changed or damaged")
