@@ -224,7 +224,7 @@ def test_dropout_is_between_the_layers_in_training_alone():
         (lambda: nn.GRU(4, 6)(ti.zeros(5, 3, 4), ti.zeros(3, 6)), r"\(1, 3, 6\), not \(3, 6\)"),
         (
             lambda: nn.LSTM(4, 6)(ti.zeros(5, 3, 4), ti.zeros(1, 3, 6)),
-            r"\(1, 3, 6\) and \(1, 3, 6\)",
+            r"a pair \(h, c\), \(1, 3, 6\) and \(1, 3, 6\), not \(1, 3, 6\)$",
         ),
     ],
 )
@@ -238,5 +238,9 @@ def test_wrong_options():
         nn.RNN(4, 6, nonlinearity="gelu")
     with pytest.raises(ti.ArgumentError, match="LSTM num_layers: a whole number from 1 on, not 0"):
         nn.LSTM(4, 6, num_layers=0)
+    with pytest.raises(ti.ArgumentError, match="LSTM hidden_size: a whole number from 1 on, not 0"):
+        nn.LSTM(4, 0)
+    with pytest.raises(ti.ArgumentError, match="GRU input_size: a whole number from 1 on, not -4"):
+        nn.GRU(-4, 6)
     with pytest.raises(ti.ArgumentError, match=r"LSTM dropout: a number in \[0, 1\), not 1.0"):
         nn.LSTM(4, 6, dropout=1.0)

@@ -20,6 +20,7 @@ class MultiheadAttention(Module):
     """
 
     def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, batch_first=False):
+        whole("MultiheadAttention embed_dim", embed_dim, 1)
         if embed_dim % whole("MultiheadAttention num_heads", num_heads, 1):
             raise ArgumentError(
                 f"MultiheadAttention: {num_heads} heads must divide embed_dim {embed_dim}"

@@ -26,7 +26,8 @@ class Linear(Module):
     """y = x @ weight.T + bias: (..., in_features) -> (..., out_features)."""
 
     def __init__(self, in_features, out_features, bias=True):
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = whole("Linear in_features", in_features, 1)
+        self.out_features = whole("Linear out_features", out_features, 1)
         shape = (out_features, in_features)
         self.weight, self.bias = weight_and_bias(shape, out_features, in_features, bias)
 
@@ -47,14 +48,15 @@ class Conv(Module):
     ):  # fmt: skip
         me = type(self).__name__
         self.groups = whole(f"{me} groups", groups, 1)
+        self.in_channels = whole(f"{me} in_channels", in_channels, 1)
+        self.out_channels = whole(f"{me} out_channels", out_channels, 1)
         if in_channels % groups or out_channels % groups:
             raise ArgumentError(
                 f"{me}: groups {groups} must divide {in_channels} and {out_channels} channels"
             )
-        self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.dilation = dilation
-        size = self._each(kernel_size)
+        size = tuple(whole(f"{me} kernel_size", n, 1) for n in self._each(kernel_size))
         ends = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (ends[0], ends[1] // groups, *size)
         self.weight, self.bias = weight_and_bias(shape, out_channels, init.fan_in(shape), bias)
@@ -131,7 +133,8 @@ class BatchNorm2d(Module):
     ndims, wanted = (4,), "(batch, {}, rows, columns)"
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features = whole(f"{type(self).__name__} num_features", num_features, 1)
+        self.eps, self.momentum = eps, momentum
         self.weight = Parameter(np.ones(num_features, np.float32))
         self.bias = Parameter(np.zeros(num_features, np.float32))
         self.running_mean = State(np.zeros(num_features, np.float32))
@@ -171,7 +174,8 @@ class Embedding(Module):
     """A row of numbers for each of `num_embeddings` words: integers (...) -> (..., embedding_dim)."""
 
     def __init__(self, num_embeddings, embedding_dim):
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.num_embeddings = whole("Embedding num_embeddings", num_embeddings, 1)
+        self.embedding_dim = whole("Embedding embedding_dim", embedding_dim, 1)
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim)))
 
     def forward(self, tokens):

@@ -25,7 +25,8 @@ class Recurrent(Module):
         bidirectional=False,
     ):  # fmt: skip
         me = type(self).__name__
-        self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
+        self.input_size = whole(f"{me} input_size", input_size, 1)
+        self.hidden_size, self.bias = whole(f"{me} hidden_size", hidden_size, 1), bias
         self.num_layers = whole(f"{me} num_layers", num_layers, 1)
         self.dropout = number(f"{me} dropout", dropout, "[0, 1)")
         self.batch_first, self.bidirectional = batch_first, bidirectional
@@ -80,11 +81,12 @@ class Recurrent(Module):
         shape = (self.num_layers * len(self._ways), x.shape[1], self.hidden_size)
         if initial is None:
             return [F.zeros(shape, dtype=self.weight_hh_l0.dtype)] * self.carries
-        given = (initial,) if self.carries == 1 else tuple(initial)
+        given = initial if isinstance(initial, tuple | list) else (initial,)
         wanted = (shape[0], shape[2]) if unbatched else shape
         if [s.shape for s in given] != [wanted] * self.carries:
+            kind = "a pair (h, c), " if self.carries == 2 else ""
             raise ShapeError(
-                f"the initial state is {' and '.join([str(wanted)] * self.carries)}, not "
+                f"the initial state is {kind}{' and '.join([str(wanted)] * self.carries)}, not "
                 f"{' and '.join(str(s.shape) for s in given)}"
             )
         return [s.reshape(shape) for s in given]
