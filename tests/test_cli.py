@@ -169,10 +169,10 @@ def test_resume_a_finished_run(tinyinfer):
         ("train net.py --lr -1", "recipe lr: a number in [0, 3e38], not -1.0"),
         ("train net.py --seed -1", "seed"),
         ("train none.py", "none.py: there is no such model file"),
-        ("train net.py --resume", "there is no run to go on with"),
+        ("train net.py --resume", "there is no run: `tinyinfer train` makes one"),
         ("train net.py --resume --out nowhere", "nowhere/checkpoint.safetensors: there is no such"),
         ("train net.py --out net.py/x", "net.py/x"),
-        ("evaluate net.py", "no run"),
+        ("evaluate net.py", "runs/net-digits: there is no run: `tinyinfer train` makes one"),
         ("evaluate net.py --weights none", "none: there is no such file"),
         ("evaluate net.py --weights net.py", "net.py: this cannot be read as safetensors"),
         ("draw net.py --out net.xyz", "xyz"),
@@ -180,7 +180,8 @@ def test_resume_a_finished_run(tinyinfer):
     ],
 )
 def test_mistakes_get_one_line(tinyinfer, args, message):
-    assert message in refused(tinyinfer(*args.split()))
+    result = tinyinfer(*args.split())
+    assert message in refused(result) and not result[1]
     assert not Path("runs").exists()
 
 
@@ -281,6 +282,19 @@ def test_stopped_and_resumed(net, asked, status):
     a, b = (file.load(f"{name}/checkpoint.safetensors") for name in ("whole", "run"))
     assert a.keys() == b.keys()
     assert all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+
+
+def test_stopped_while_it_draws(net):
+    command = "train", "net.py", "--out", "run"
+    with start(*command) as stopped:
+        for line in stopped.stdout:
+            if line.startswith("parameters"):
+                break
+        stopped.send_signal(signal.SIGINT)
+        rest, error = stopped.communicate()
+    assert (stopped.returncode, error) == (130, "")
+    assert "Stopped by SIGINT after 2 of 2 epochs, and saved. To go on:" in rest
+    assert f"tinyinfer {shlex.join(command[:2])} --data digits --out run --resume" in rest
 
 
 def test_nothing_of_typer_or_rich_is_needed_for_the_rest():

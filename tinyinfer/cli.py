@@ -1,6 +1,7 @@
 """The command line, `tinyinfer --help`: how things are asked for, and what is shown of them."""
 
 import shlex
+import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,15 +112,14 @@ def train(
     run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan)
     out = out or training.folder.new(name)
 
+    training.Folder(out).make()
     about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
     console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
-    with (
-        resumable(run, "train", model, "--data", data, "--out", out, "--resume"),
-        Live(run) as live,
-    ):
-        training.fit(run, out, resume, live)
-    console.print(result(run))
-    written = training.Folder(out).finish(run)
+    with resumable(run, "train", model, "--data", data, "--out", out, "--resume"):
+        with Live(run) as live:
+            training.fit(run, out, resume, live)
+        console.print(result(run))
+        written = training.Folder(out).finish(run)
     console.print(f"{out}: {', '.join(path.name for path in written)}")
 
 
@@ -138,11 +138,14 @@ def resumable(run, *command):
     """Whoever stops the run is told how it goes on."""
     try:
         yield
-    except training.Interrupted as stop:
+    except KeyboardInterrupt as error:
+        if not (isinstance(error, training.Interrupted) or run.done):  # done: it was being drawn
+            raise
+        signum = signal.Signals(getattr(error, "signal", signal.SIGINT))
         done = f"after {run.epoch} of {run.recipe.epochs} epochs"
-        console.print(f"Stopped by {stop} {done}, and saved. To go on:")
+        console.print(f"Stopped by {signum.name} {done}, and saved. To go on:")
         console.print(f"  {shlex.join(['tinyinfer', *map(str, command)])}")
-        raise typer.Exit(128 + stop.signal) from None
+        raise typer.Exit(128 + signum) from None
 
 
 class Live:

@@ -18,6 +18,7 @@ from tinyinfer.train import Recipe
         ("epochs", True, "a whole number from 1 on, not True"),
         ("batch_size", -1, "a whole number from 1 on, not -1"),
         ("shift", 0.5, "a whole number from 0 on, not 0.5"),
+        ("epochs", 10**400, "a number in [0, 1e9], not 1000"),
         ("lr", "0.1", "a number in [0, 3e38], not '0.1'"),
         ("lr", float("nan"), "a number in [0, 3e38], not nan"),
         ("lr", 1e300, "a number in [0, 3e38], not 1e+300"),

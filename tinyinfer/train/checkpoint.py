@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ..core.check import number
 from ..core.tensor import Tensor
 from ..errors import LoadError, NonFiniteError, TinyinferError
 from ..nn import file
 from ..ops import default_key
-from .loop import Sums
+from .loop import METRICS, Sums
 from .recipe import Recipe
 
 FORMAT = 1
@@ -81,9 +82,18 @@ class Checkpoint:
             if run.schedule:
                 run.schedule.load_state_dict(self.about["schedule"])
             run.go_to(self.about["epoch"], self.about["batch"])
-            run.sums, run.rows = Sums(**self.about["sums"]), list(self.about["rows"])
+            run.sums, run.rows = Sums(**self.about["sums"]), rows(self.about["rows"], run.epoch)
         except (TinyinferError, KeyError, TypeError) as error:
             raise LoadError(f"{self.path}: it does not fit to this run: {error}") from None
+
+
+def rows(saved, epochs) -> list[dict]:
+    for row in saved:
+        for name in METRICS:
+            number(name, row[name], "(-inf, inf)")
+    if [row["epoch"] for row in saved] != [*range(1, epochs + 1)]:
+        raise LoadError(f"{len(saved)} rows of metrics after {epochs} epochs")
+    return saved
 
 
 def part(tensors, name) -> dict[str, Tensor]:

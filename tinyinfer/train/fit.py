@@ -24,6 +24,8 @@ def fit(run, folder=None, resume=False, watch=None) -> list[dict]:
     `resume` the run goes on from there, as if it had never stopped. watch(run) is called after
     every step. On SIGINT (Ctrl-C) or SIGTERM the step is finished, the run saved, and Interrupted
     raised, a KeyboardInterrupt; the second signal does at once what it always did.
+    Every step begins with model.train(), which reaches all parts: where some stay as in use, such
+    as frozen batch statistics, the model has a train() of its own that says so.
     Raises NonFiniteError, and what `Folder.start` and `Checkpoint.restore` raise.
     """
     folder = folder and Folder(folder)

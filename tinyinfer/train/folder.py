@@ -1,6 +1,8 @@
 """The folder of a run: what is in it, and which one is meant."""
 
+import errno
 import json
+import os
 import platform
 import re
 from dataclasses import asdict
@@ -32,10 +34,16 @@ class Folder:
                 f"{self.path}: there is a run in it: go on with --resume, or choose another --out"
             )
 
+    def make(self):
+        """Raises OSError if there cannot be such a folder, or nobody may write into it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
+
     def start(self, run):
         """Make the folder of a new run. Raises ArgumentError if there is a run in it already."""
         self.expect_free()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         settings = {
             **checkpoint.identity(run),
             "recipe": asdict(run.recipe),
@@ -114,5 +122,5 @@ def newest(name, root="runs") -> Path:
     pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
     found = [p for p in Path(root).glob(f"*/{CHECKPOINT}") if pattern.fullmatch(p.parent.name)]
     if not found:
-        raise LoadError(f"{Path(root, name)}: there is no run to go on with: leave out --resume")
+        raise LoadError(f"{Path(root, name)}: there is no run: `tinyinfer train` makes one")
     return max(found, key=lambda p: p.stat().st_mtime_ns).parent

@@ -27,6 +27,9 @@ class Sums:
     seconds: float = 0.0
 
 
+METRICS = "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"
+
+
 class Run:
     """A model in training on a data set: `while not run.done: run.step()`.
 
@@ -113,16 +116,10 @@ class Run:
         return scores
 
     def finish_epoch(self, scores):
-        self.rows.append(
-            {
-                "epoch": self.epoch + 1,
-                "train_loss": self.sums.loss / self.sums.images,
-                "train_accuracy": self.sums.right / self.sums.images,
-                "test_loss": scores.loss,
-                "test_accuracy": scores.accuracy,
-                "seconds": self.sums.seconds,
-            }
-        )
+        sums = self.sums
+        train = sums.loss / sums.images, sums.right / sums.images
+        row = self.epoch + 1, *train, scores.loss, scores.accuracy, sums.seconds
+        self.rows.append(dict(zip(METRICS, row)))
         self.sums = Sums()
         self.go_to(self.epoch + 1, 0)
 

@@ -42,6 +42,8 @@ class Recipe:
 
     def __post_init__(self):
         checked = {k: whole(f"recipe {k}", getattr(self, k), least) for k, least in WHOLE.items()}
+        for field, n in checked.items():
+            number(f"recipe {field}", n, "[0, 1e9]")
         for field, interval in NUMBERS.items():
             value = getattr(self, field)
             if value is not None or field != "clip_norm":
