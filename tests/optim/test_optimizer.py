@@ -227,6 +227,25 @@ def test_models_of_other_floats(kind, reference, options, dtype):
     np.testing.assert_allclose(p.numpy(), wanted, rtol=1e-2 if dtype == "float16" else 1e-12)
 
 
+@each
+def test_half_precision_steps_in_single(kind, reference, options):
+    gradients = np.array([[0.0, 1e-5, 300.0]] * 3, np.float16)
+    p = nn.Parameter(np.ones(3, np.float16))
+    optimizer = kind([p], lr=1e-3, **options)
+    for g in gradients:
+        p.grad = ti.tensor(g)
+        optimizer.step()
+    *_, wanted = reference(np.ones(3), gradients.astype(np.float64), 1e-3, **options)
+    np.testing.assert_allclose(p.numpy(), wanted, rtol=3e-3)
+
+
+def test_clipping_long_gradients_in_half_precision():
+    p = nn.Parameter(np.zeros(2, np.float16))
+    p.grad = ti.tensor(np.array([300, 400], np.float16))
+    assert nn.utils.clip_grad_norm_([p], 5.0).item() == 500
+    np.testing.assert_allclose(p.grad.numpy(), [3, 4], rtol=1e-3)
+
+
 def test_a_copy_trains_copies():
     p = nn.Parameter(START)
     copied, optimizer = copy.deepcopy((p, optim.Adam([p], lr=LR)))

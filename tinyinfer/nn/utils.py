@@ -8,6 +8,11 @@ from ..errors import ArgumentError
 from ..ops import minimum, sqrt, zeros
 
 
+def wide(x):
+    """x in single precision at least: half has no square of 300, and none of 0.0001."""
+    return x.astype(np.promote_types(x.dtype, np.float32))
+
+
 def with_grad(parameters, limit):
     if not limit > 0:
         raise ArgumentError(f"clipping: the limit is {limit}, and must be above 0")
@@ -21,7 +26,6 @@ def clip_grad_norm_(parameters, max_norm):
     Returns their length before (Pascanu et al. 2013). Raises ArgumentError for a limit not above 0.
     """
     parameters = with_grad(parameters, max_norm)
-    wide = lambda g: g.astype(np.promote_types(g.dtype, np.float32))  # half cannot square 256
     with no_grad():
         norm = sqrt(sum([(wide(p.grad) * wide(p.grad)).sum() for p in parameters], zeros()))
         factor = minimum(max_norm / (norm + 1e-6), 1.0)

@@ -7,6 +7,7 @@ from ..core.tensor import State, Tensor
 from ..core.trace import no_grad
 from ..errors import ArgumentError, GraphError, ShapeError
 from ..nn.module import load_states
+from ..nn.utils import wide
 from ..ops import sqrt
 
 
@@ -33,7 +34,7 @@ class Optimizer:
         for p in group["params"]:
             if p in memory:
                 raise ArgumentError(f"{p.name or 'a parameter'} is in the optimizer twice")
-            i, first = len(memory), self.moments(group, np.zeros(p.shape, p.dtype))
+            i, first = len(memory), self.moments(group, wide(np.zeros(p.shape, p.dtype)))
             memory[p] = {name: State(x, name=f"{i}.{name}") for name, x in first.items()}
         self.memory = memory
         name = f"lr.{len(self.param_groups)}"
@@ -41,12 +42,13 @@ class Optimizer:
         self.param_groups.append(Group(group))
 
     def moments(self, group, zeros) -> dict:
-        """What is remembered of each parameter of a group, by name, as it is at first. `zeros` are
-        of the parameter's shape and dtype."""
+        """What is remembered of each parameter of a group, by name, as it is at first: `zeros`
+        has the parameter's shape."""
         return {}
 
     def update(self, p, g, lr, **rest):
-        """What p becomes: it may assign to its moments, which are among the rest. lr is of p's dtype."""
+        """What p becomes: it may assign to its moments, which are among the rest. All have p's
+        dtype, or single precision where that is half."""
         raise NotImplementedError
 
     def zero_grad(self):
@@ -73,8 +75,9 @@ class Optimizer:
             for group in self.param_groups:
                 options = {k: group[k] for k in self.defaults}
                 for p in [p for p in group["params"] if p in gradients]:
-                    options["lr"] = group["lr"].astype(p.dtype)
-                    p.assign(self.update(p, gradients[p], **options, **self.memory[p]))
+                    x, g = wide(p), wide(gradients[p])
+                    options["lr"] = group["lr"].astype(x.dtype)
+                    p.assign(self.update(x, g, **options, **self.memory[p]).astype(p.dtype))
 
     @property
     def lr(self) -> State:
