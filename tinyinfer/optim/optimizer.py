@@ -1,5 +1,7 @@
 """Optimizers: what they remember is State, made at once; so is the learning rate."""
 
+from functools import cache
+
 import numpy as np
 
 from ..core.check import number
@@ -73,10 +75,10 @@ class Optimizer:
                 )
         with no_grad():
             for group in self.param_groups:
-                options = {k: group[k] for k in self.defaults}
+                options, rate = {k: group[k] for k in self.defaults}, cache(group["lr"].astype)
                 for p in [p for p in group["params"] if p in gradients]:
                     x, g = wide(p), wide(gradients[p])
-                    options["lr"] = group["lr"].astype(x.dtype)
+                    options["lr"] = rate(x.dtype)
                     p.assign(self.update(x, g, **options, **self.memory[p]).astype(p.dtype))
 
     @property
