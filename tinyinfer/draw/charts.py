@@ -16,6 +16,7 @@ SPAN = 10  # a chart whose largest value is so many times the smallest has a log
 LINE_HEIGHT = 0.075  # of a line of text, as a part of the height of a chart
 SHOWN = 36  # images
 COLUMNS = 9
+FEWEST = 6  # columns: narrower, the words do not fit
 
 
 def curves(rows, path, title=None) -> Path:
@@ -125,11 +126,12 @@ def mistakes(images, truth, predicted, confidence, path, classes=None, title=Non
         found = f"No mistakes in {len(truth):,} images"
         legend = "the closest calls, and how sure the network was; the least sure first"
     captions = [caption(t, p, classes) for t, p in zip(truth[order], predicted[order])]
-    rows = -(-len(order) // COLUMNS)
-    with sheet(path, COLUMNS, 0.8 + 1.4 * rows, f"{title}: {found}" if title else found) as figure:
+    columns = min(max(len(order), FEWEST), COLUMNS)
+    rows = -(-len(order) // columns)
+    with sheet(path, columns, 0.8 + 1.4 * rows, f"{title}: {found}" if title else found) as figure:
         figure.supxlabel(legend, x=0.012, ha="left", fontsize=9, color=MUTED)
         colour = AMBER.line if wrong.size else GREEN.line
-        tiles(figure, rows, pixels(images[order]), captions, confidence[order], colour)
+        tiles(figure, (rows, columns), pixels(images[order]), captions, confidence[order], colour)
     return Path(path)
 
 
@@ -165,8 +167,8 @@ def pixels(images):
     return images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
 
 
-def tiles(figure, rows, images, captions, confidence, colour):
-    grid = [*figure.subplots(rows, COLUMNS, squeeze=False).flat]
+def tiles(figure, shape, images, captions, confidence, colour):
+    grid = [*figure.subplots(*shape, squeeze=False).flat]
     small = any(len(caption) > 9 for caption in captions)
     for ax, image, caption, sure in zip(grid, images, captions, confidence):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
