@@ -12,7 +12,18 @@ import numpy as np
 
 import tinyinfer as ti
 from tinyinfer.errors import ArgumentError, DTypeError, RangeError, ShapeError, TinyinferError
-from tinyinfer.ops import conv, elementwise, index, norm, pool, quantize, random, reduce, shape
+from tinyinfer.ops import (
+    activation,
+    conv,
+    elementwise,
+    index,
+    norm,
+    pool,
+    quantize,
+    random,
+    reduce,
+    shape,
+)
 
 RNG = np.random.RandomState(0)
 A = lambda *shape: np.asarray(RNG.standard_normal(shape))
@@ -118,13 +129,13 @@ for fn in ti.sign, ti.floor, ti.ceil, ti.round:
     steps(fn, *(call(3 * A(*s)) for s in SHAPES), refused=[of_floats])
 
 entry(ti.elu, call(A(7)), call(A(2, 3), alpha=0.5), refused=[of_floats])
-entry(elementwise.Elu, of(elementwise.Elu(0.7), A(7)))
+entry(activation.Elu, of(activation.Elu(0.7), A(7)))
 entry(ti.leaky_relu, call(A(7)), call(A(2, 3), 0.3), call(A(2, 3), negative_slope=0.0),
       refused=[of_floats])
-entry(elementwise.LeakyRelu, of(elementwise.LeakyRelu(0.3), A(7)))
+entry(activation.LeakyRelu, of(activation.LeakyRelu(0.3), A(7)))
 entry(ti.gelu, *(call(A(*s)) for s in SHAPES), call(A(7), approximate="tanh"),
       refused=[of_floats, (ArgumentError, 'gelu: approximate="none" or', call(A(3), "sigmoid"))])
-entry(elementwise.Gelu, of(elementwise.Gelu(), A(7)))
+entry(activation.Gelu, of(activation.Gelu(), A(7)))
 entry(ti.identity, call(A(3)), call(A()), call(I(3, 0, 2)))
 steps(ti.detach, call(A(3)), call(I(3, 2)))
 entry(ti.cast, call(A(3), "float64"), call(A(2, 3), np.float64), call(I(5, 3), "float64"),

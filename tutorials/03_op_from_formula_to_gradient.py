@@ -24,7 +24,7 @@ import tinyinfer as ti
 from tinyinfer import nn, optim
 from tinyinfer.core.op import Op, watchers
 from tinyinfer.core.spec import broadcast, spec_of
-from tinyinfer.ops.elementwise import Sigmoid
+from tinyinfer.ops.activation import Sigmoid
 
 # %% [markdown]
 # ## The derivative, on paper
@@ -85,7 +85,7 @@ swish(ti.tensor([-2.0, 0.0, 2.0]), 1.0)
 # print as they are written. An op with attributes shows it better:
 
 # %%
-from tinyinfer.ops.elementwise import LeakyRelu
+from tinyinfer.ops.activation import LeakyRelu
 
 print(LeakyRelu(slope=0.1), LeakyRelu(0.1) == LeakyRelu(0.1), LeakyRelu(0.1) == LeakyRelu(0.2))
 assert swish == Swish() and hash(swish) == hash(Swish()) and swish.name == "swish"
@@ -390,7 +390,7 @@ plt.show()
 #
 # To make this op a part of tinyinfer takes three places:
 #
-# 1. the class, in `ops/elementwise.py`, beside `Silu`;
+# 1. the class, in `ops/activation.py`, beside `Silu`;
 # 2. the name `swish`, in `ops/__init__.py`;
 # 3. one entry in `tests/samples.py`, from which every op gets the same tests: `infer` against
 #    `forward`, eager against traced, gradients to order 2, the count of operations, and the

@@ -433,4 +433,4 @@ def test_a_random_op_is_a_function_of_its_key():
 
 def test_an_op_is_what_its_fields_say():
     assert ti.ops.pool.MaxPool2d((2, 2), (2, 2)) == ti.ops.pool.MaxPool2d((2, 2), (2, 2), (0, 0))
-    assert isinstance(ti.relu, Op) and repr(ti.ops.elementwise.Elu(0.5)) == "Elu(alpha=0.5)"
+    assert isinstance(ti.relu, Op) and repr(ti.ops.activation.Elu(0.5)) == "Elu(alpha=0.5)"

@@ -2,7 +2,8 @@
 
 from ..core.tensor import as_tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .elementwise import abs, exp, log, softplus, where
+from .activation import softplus
+from .elementwise import abs, exp, log, where
 from .index import Index, grid
 from .reduce import log_softmax
 
