@@ -130,7 +130,7 @@ def test_without_forward():
 def test_steps_remember_their_modules():
     net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     graph = ti.trace(net, ti.tensor(X))
-    inside = [[m() for m in n.origin.modules] for n in graph.steps]
+    inside = [[call.module for call in n.origin.calls] for n in graph.steps]
     assert inside[0] == [net, net[0]] and inside[-1] == [net, net[1]]
 
 

@@ -10,14 +10,16 @@ that updates it. A single number is no figure: it is written into the step that 
 from dataclasses import dataclass, field
 from inspect import signature
 from itertools import chain, count, takewhile
+from typing import NamedTuple
 
 import numpy as np
 
 from ..core.autograd import ancestors
 from ..core.op import Op
 from ..core.spec import Specs
-from ..core.tensor import Node, State
+from ..core.tensor import Node
 from ..graph.graph import subgraphs
+from ..graph.trace import name_places
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Tape:
         data = [n for n in nodes if not n.owner and not n.op]
         self.inputs = [n for n in data if self.came_in(n)]
         self.constants = [n for n in data if not self.came_in(n)]
+        name_places(self)
 
     def came_in(self, n):
         """What is younger than the first step was made on the way."""
@@ -43,7 +46,7 @@ class Tape:
 @dataclass(eq=False)
 class Frame:
     title: str = ""
-    of: object = None  # a Module or a State
+    of: object = None  # its Place
     items: list = field(default_factory=list)
 
     def add(self, item):
@@ -110,18 +113,18 @@ class Sketch:
             self.figures[n] = Figure(self.root, "input", n, name)
         steps = [n for n in graph.steps if n not in self.numbers]
         for n in steps:
-            self.step(n, self.enter(modules_of(n) or targets.get(n, [])))
+            self.step(n, self.enter(places_of(n) or targets.get(n, [])))
         for n in self.results.keys() - set(steps):
             self.arrive(n, "result", self.results[n] or "result")
         for state, n in graph.updates.items():
             self.arrive(n, "update", state.name or "")
 
-    def enter(self, calls) -> Frame:
+    def enter(self, places) -> Frame:
         """Leave the frames of calls that are over, and open those that begin."""
-        same = len([*takewhile(lambda pair: pair[0] is pair[1].of, zip(calls, self.open[1:]))])
+        same = len([*takewhile(lambda pair: pair[0] == pair[1].of, zip(places, self.open[1:]))])
         del self.open[same + 1 :]
-        for x in calls[same:]:
-            self.open.append(self.open[-1].add(Frame(title_of(x, calls[0]), x)))
+        for place in places[same:]:
+            self.open.append(self.open[-1].add(Frame(place.title, place)))
         return self.open[-1]
 
     def step(self, n, frame):
@@ -175,18 +178,19 @@ def result_names(graph) -> dict[Node, str]:
     return {n: f"result {i}" for i, n in reversed([*enumerate(graph.outputs)])}
 
 
-def modules_of(n) -> list:
-    return [m for alive in n.origin.modules if (m := alive()) is not None]
+class Place(NamedTuple):
+    """What a frame stands for: a call of a module, its gradient, or the update of a State."""
+
+    title: str
+    key: int  # two calls may have one title
 
 
-def title_of(x, root) -> str:
-    if isinstance(x, State):
-        return f"update of {x.name or x.spec}"
-    name = next((name for name, m in root.named_modules() if m is x), "")
-    return f"{name}: {type(x).__name__}".removeprefix(": ")
+def places_of(n) -> list[Place]:
+    back = "gradient of " if n.origin.backward else ""
+    return [Place(f"{back}{call.title}", id(call)) for call in n.origin.calls if call.title]
 
 
-def update_targets(graph) -> dict[Node, list[State]]:
+def update_targets(graph) -> dict[Node, list[Place]]:
     """Of a step that serves updates alone: the last of those States, if it has the shape of it. So
     the moments of a parameter are in one frame with it."""
     place = {state: i for i, state in enumerate(graph.updates)}
@@ -198,16 +202,17 @@ def update_targets(graph) -> dict[Node, list[State]]:
         elif n in last:
             for x in n.inputs:
                 last[x] = max(last[n], last.get(x, last[n]), key=place.get)
-    return {n: [s] for n, s in last.items() if n not in shown and n.spec == s.spec}
+    return {
+        n: [Place(f"update of {s.name or s.spec}", id(s))]
+        for n, s in last.items()
+        if n not in shown and n.spec == s.spec
+    }
 
 
 def state_names(graph) -> dict[Node, str]:
-    """Of the States that have a name. A module gives names to those inside: the outermost one."""
-    states = {n: state for n, state in graph.states.items() if state is not None}
-    if not all(state.name for state in states.values()):
-        for root in dict.fromkeys(m for n in graph.steps for m in modules_of(n)[:1]):
-            root.states()
-    return {n: state.name for n, state in states.items() if state.name}
+    """Of the States that have a name."""
+    names = {n: getattr(state, "name", None) for n, state in graph.states.items()}
+    return {n: name for n, name in names.items() if name}
 
 
 def written_out(graph, names) -> dict[Node, str]:

@@ -4,16 +4,18 @@ import gc
 from contextlib import contextmanager
 from inspect import signature
 
+from ..core.spec import Spec
 from ..core.tensor import Tensor, symbol
 from ..core.trace import Trace
 from ..errors import GraphError
-from .graph import Graph, nodes
+from .graph import Graph, nodes, subgraphs
+from .tree import leaves, refilled
 
 
 def trace(fn, *examples, **named) -> Graph:
     """The graph of `fn` for inputs like the examples: their shapes and dtypes count, not their values.
 
-    Examples may be tensors, or lists, tuples and dicts of tensors; anything else is a constant of
+    Examples are tensors or Specs, or lists, tuples and dicts of them; anything else is a constant of
     the graph. What States would become is in `graph.updates`; after tracing they are as before.
     Raises GraphError where Python would have to look at a value that is not there yet.
     """
@@ -23,34 +25,33 @@ def trace(fn, *examples, **named) -> Graph:
 def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     named = named or {}
     given = {id(x): name for name, x in argument_names(fn, examples, named)}
-    symbols = [
-        symbol(x.spec, x.requires_grad, given.get(id(x))) for x in tensors_in((examples, named))
-    ]
+    symbols = [like(x, given.get(id(x))) for x in leaves((examples, named))]
     args, options = refilled((examples, named), iter(symbols))
     with no_collecting(), Trace() as opened:
-        outputs = [*tensors_in(fn(*args, **options))]
-    return Graph(nodes(symbols), nodes(outputs), opened.updates), opened
+        outputs = [*leaves(fn(*args, **options))]
+    graph = Graph(nodes(symbols), nodes(outputs), opened.updates)
+    name_places(graph)
+    return graph, opened
 
 
-def tensors_in(x):
-    """The tensors in nested lists, tuples and dicts, in their order."""
-    if isinstance(x, Tensor):
-        yield x
-    elif isinstance(x, list | tuple | dict):
-        for inner in x.values() if isinstance(x, dict) else x:
-            yield from tensors_in(inner)
+def like(x, name) -> Tensor:
+    return symbol(x, name=name) if isinstance(x, Spec) else symbol(x.spec, x.requires_grad, name)
 
 
-def refilled(x, tensors):
-    """The same containers, with the next of `tensors` in the place of each tensor."""
-    if isinstance(x, Tensor):
-        return next(tensors)
-    if isinstance(x, dict):
-        return {k: refilled(inner, tensors) for k, inner in x.items()}
-    if isinstance(x, list | tuple):
-        inside = [refilled(inner, tensors) for inner in x]
-        return type(x)(*inside) if hasattr(x, "_fields") else type(x)(inside)
-    return x
+def name_places(graph):
+    """Modules and States learn their names from the outermost module: ask each of those once."""
+    known = {}
+    for n in graph.steps:
+        root = n.origin.calls[0].module if n.origin.calls else None
+        if root is not None and n.origin.calls[-1].title is None:
+            if root not in known:
+                known[root] = {module: name for name, module in root.named_modules()}
+                root.states()
+            for call in n.origin.calls:
+                name, kind = known[root].get(call.module, ""), type(call.module).__name__
+                call.title = call.title or f"{name}: {kind}".removeprefix(": ")
+        for inner in subgraphs(n.op).values():
+            name_places(inner)
 
 
 def argument_names(fn, examples, named):
@@ -59,7 +60,7 @@ def argument_names(fn, examples, named):
         bound = signature(getattr(fn, "forward", fn)).bind(*examples, **named)
     except (TypeError, ValueError):
         return []
-    return [(name, x) for name, x in bound.arguments.items() if isinstance(x, Tensor)]
+    return [(name, x) for name, x in bound.arguments.items() if isinstance(x, Tensor | Spec)]
 
 
 @contextmanager

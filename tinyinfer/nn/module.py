@@ -4,11 +4,10 @@ import difflib
 from contextlib import contextmanager
 from inspect import signature
 from reprlib import recursive_repr
-from weakref import ref
 
 from ..core.spec import as_dtype, spec_of
 from ..core.tensor import State, Tensor, array_of
-from ..core.trace import Origin, implicit_trace, mode
+from ..core.trace import Call, Origin, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, ShapeError, TinyinferError
 from .summary import Summary
 
@@ -34,7 +33,7 @@ class Module:
 
     def __call__(self, *args, **kwargs):
         outer = mode.origin
-        mode.origin = Origin((*outer.modules, ref(self)))
+        mode.origin = Origin((*outer.calls, Call(self)))
         try:
             if mode.trace is None and any(undefined(x) for x in (*args, *kwargs.values())):
                 with implicit_trace():  # what is made of states alone belongs to the graph too
@@ -61,7 +60,7 @@ class Module:
 
     def _place(self) -> str:
         """Which one it is in the model that is being called: fc1, Linear(400, 120)."""
-        model, what = mode.origin.modules[0](), repr(self)
+        model, what = mode.origin.calls[0].module, repr(self)
         name = next((name for name, m in model.named_modules() if m is self), "")
         what = type(self).__name__ if "\n" in what else what
         return f"{name}, {what}" if name else what

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from ..core.tensor import Tensor, placeholder
 from ..errors import ArgumentError
 from ..graph.graph import subgraphs
-from ..graph.trace import tensors_in, trace
+from ..graph.trace import trace
+from ..graph.tree import leaves
 
 
 class Row(NamedTuple):
@@ -29,7 +30,7 @@ class Summary:
         shapes = {}
 
         def note(module, args, y):
-            shapes[module] = next((t.shape for t in tensors_in(y)), None)
+            shapes[module] = next((t.shape for t in leaves(y)), None)
 
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:
@@ -86,8 +87,8 @@ def sizes(parameters):
 def macs_by_module(graph):
     found = {}
     for n in graph.steps:
-        if n.origin.modules:
-            module = n.origin.modules[-1]()
+        if n.origin.calls:
+            module = n.origin.calls[-1].module
             found[module] = found.get(module, 0) + macs(n)
     return found
 

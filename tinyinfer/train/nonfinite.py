@@ -42,7 +42,7 @@ class Watch:
 
     def place(self) -> str:
         names = {module: name for name, module in self.run.model.named_modules()}
-        inside = [names.get(ref()) for ref in mode.origin.modules]
+        inside = [names.get(call.module) for call in mode.origin.calls]
         return next(
             filter(None, reversed(inside)), "the model" if inside else "the loss or optimizer"
         )

@@ -1,0 +1,41 @@
+"""Containers of tensors: lists, tuples and dicts, one inside the other."""
+
+import numpy as np
+
+from ..core.spec import Spec
+from ..core.tensor import NUMBERS, Tensor, as_tensor
+
+ARRAYS = (*NUMBERS, np.ndarray, np.generic)
+
+
+def leaves(x):
+    """The tensors in nested lists, tuples and dicts, in their order."""
+    if isinstance(x, Tensor | Spec):
+        yield x
+    elif isinstance(x, list | tuple | dict):
+        for inner in x.values() if isinstance(x, dict) else x:
+            yield from leaves(inner)
+
+
+def refilled(x, tensors):
+    """The same containers, with the next of `tensors` in the place of each tensor."""
+    return changed(x, lambda leaf: next(tensors) if isinstance(leaf, Tensor | Spec) else leaf)
+
+
+def tensors_of(x):
+    """The same containers, with numbers and arrays made tensors."""
+    return changed(x, lambda leaf: as_tensor(leaf) if isinstance(leaf, ARRAYS) else leaf)
+
+
+def changed(x, fn):
+    if isinstance(x, dict):
+        return type(x)((k, changed(inner, fn)) for k, inner in x.items())
+    if isinstance(x, list | tuple) and not isinstance(x, Spec):
+        inside = [changed(inner, fn) for inner in x]
+        return type(x)(*inside) if hasattr(x, "_fields") else type(x)(inside)
+    return fn(x)
+
+
+def shape_of(x):
+    """Equal for containers that differ in their tensors alone."""
+    return changed(x, lambda leaf: None if isinstance(leaf, Tensor) else leaf)
