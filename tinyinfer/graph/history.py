@@ -1,26 +1,30 @@
 """What the passes did to a graph: print(graph.history); graph.history.draw(i, "diff.svg")."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .graph import Graph
+from .table import table
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 class Change(NamedTuple):
     """One pass over one graph."""
 
     name: str
-    before: Graph
-    after: Graph
+    before: "Graph"
+    after: "Graph"
     seconds: float
 
     @property
     def saved(self) -> "Cost":
+        """Steps, FLOPs and bytes: how many fewer."""
         before, after = cost(self.before), cost(self.after)
         return Cost(*(b - a for b, a in zip(before, after)))
 
 
 class Cost(NamedTuple):
-    nodes: int
+    steps: int
     flops: int
     bytes: int
 
@@ -37,14 +41,13 @@ class History(tuple):
     def __str__(self):
         if not self:
             return "no pass has run"
-        head = "pass", "nodes", "FLOPs", "bytes", "ms"
-        rows = [("", *map("{:,}".format, cost(self[0].before)), "")]
+        rows = [("as it was", *counted(self[0].before), "")]
         for c in self:
-            rows.append((c.name, *map("{:,}".format, cost(c.after)), f"{c.seconds * 1e3:.1f}"))
-        widths = [max(map(len, column)) for column in zip(head, *rows)]
-        return "\n".join(
-            f"{name:{widths[0]}}  {'  '.join(map(str.rjust, rest, widths[1:]))}".rstrip()
-            for name, *rest in (head, *rows)
-        )
+            rows.append((c.name, *counted(c.after), f"{c.seconds * 1e3:.1f}"))
+        return table(("pass", "steps", "FLOPs", "bytes", "ms"), rows)
 
     __repr__ = __str__
+
+
+def counted(graph):
+    return map("{:,}".format, cost(graph))

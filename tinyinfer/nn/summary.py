@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from ..core.tensor import Tensor, placeholder
 from ..errors import ArgumentError
-from ..graph.graph import subgraphs
+from ..graph.graph import macs
+from ..graph.table import table
 from ..graph.trace import trace
 from ..graph.tree import leaves
 
@@ -53,25 +54,19 @@ class Summary:
         self.bytes = sum(s.size * s.dtype.itemsize for s in model.states())
 
     def __str__(self):
-        cells = [("layer", "type", "output", "parameters", "MACs")]
+        rows = []
         for row in self.rows:
             shape = "never called" if row.output is None else " x ".join(map(str, row.output))
-            cells.append(
-                (row.name or "model", row.type, shape, f"{row.parameters:,}", f"{row.macs:,}")
-            )
-        cells.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}"))
-        widths = [max(map(len, column)) for column in zip(*cells)]
-        lines = [
-            "  ".join([*map(str.ljust, row[:3], widths), *map(str.rjust, row[3:], widths[3:])])
-            for row in cells
-        ]
-        rule = "-" * len(lines[0])
+            rows.append((row.name or "model", row.type, shape, *map(counted, row[3:])))
+        total = "total", "", "", counted(self.parameters), counted(self.macs)
         frozen = self.parameters - self.trainable
         end = f"{self.bytes:,} bytes" + (f", {frozen:,} parameters frozen" if frozen else "")
-        lines = [lines[0], rule, *lines[1:-1], rule, lines[-1], end]
-        return "\n".join(line.rstrip() for line in lines)
+        return f"{table(('layer', 'type', 'output', 'parameters', 'MACs'), rows, total, 3)}\n{end}"
 
     __repr__ = __str__
+
+
+counted = "{:,}".format
 
 
 def example(x) -> Tensor:
@@ -91,11 +86,3 @@ def macs_by_module(graph):
             module = n.origin.calls[-1].module
             found[module] = found.get(module, 0) + macs(n)
     return found
-
-
-def macs(n) -> int:
-    """Of a step; of a loop, those of its body for every turn."""
-    xs = [x.spec for x in n.inputs]
-    inside = sum(macs(inner) for body in subgraphs(n.op).values() for inner in body.steps)
-    own = n.op.flops(n.spec, *xs) // 2 if n.op.anchor else 0
-    return own + n.op.turns(*xs) * inside
