@@ -4,26 +4,28 @@ import gc
 from contextlib import contextmanager
 from inspect import signature
 
+import numpy as np
+
 from ..core.spec import Spec
-from ..core.tensor import Tensor, symbol
+from ..core.tensor import Tensor, symbol, tensor
 from ..core.trace import Trace
 from ..errors import GraphError
 from .graph import Graph, nodes, subgraphs
-from .tree import leaves, refilled
+from .tree import changed, leaves, refilled
 
 
 def trace(fn, *examples, **named) -> Graph:
     """The graph of `fn` for inputs like the examples: their shapes and dtypes count, not their values.
 
-    Examples are tensors or Specs, or lists, tuples and dicts of them; anything else is a constant of
-    the graph. What States would become is in `graph.updates`; after tracing they are as before.
+    Examples are tensors, arrays or Specs, or lists, tuples and dicts of them; anything else is a
+    constant of the graph. What States would become is in `graph.updates`; after tracing they are as before.
     Raises GraphError where Python would have to look at a value that is not there yet.
     """
     return record(fn, examples, named)[0]
 
 
 def record(fn, examples, named=None) -> tuple[Graph, Trace]:
-    named = named or {}
+    examples, named = changed((examples, named or {}), as_example)
     given = {id(x): name for name, x in argument_names(fn, examples, named)}
     symbols = [like(x, given.get(id(x))) for x in leaves((examples, named))]
     args, options = refilled((examples, named), iter(symbols))
@@ -32,6 +34,10 @@ def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     graph = Graph(nodes(symbols), nodes(outputs), opened.updates)
     name_places(graph)
     return graph, opened
+
+
+def as_example(x):
+    return tensor(x) if isinstance(x, np.ndarray) else x
 
 
 def like(x, name) -> Tensor:
