@@ -484,6 +484,8 @@ entry(ti.batch_norm, call(A(4, 3), A(3), P(3), P(3), A(3)), call(A(2, 3, 2, 2), 
       refused=[(ShapeError, "batch_norm: the variance", call(A(4, 3), A(3), P(2), P(3), A(3))),
       (ShapeError, "one number a channel", call(A(1, 3), A(3), P(3), training=True)),
                (DTypeError, "batch_norm", call(I(4, 4, 3), I(3, 3), I(3, 3), I(3, 3), I(3, 3)))])
+entry(norm.LayerNorm, of(norm.LayerNorm((1,), 1e-5), A(2, 3)), of(norm.LayerNorm((0, 2), 0.1), A(2, 3, 4)),
+      refused=[(ShapeError, "of no elements", of(norm.LayerNorm((1,), 1e-5), A(2, 0)))])
 entry(norm.BatchNorm, of(norm.BatchNorm(1e-5), A(2, 3, 2), A(3), P(3), A(3), A(3)))
 entry(ti.layer_norm, call(A(2, 5), 5), call(A(2, 3, 4), (3, 4), A(3, 4), A(3, 4)),
       call(A(2, 3, 4), [4], weight=A(4)), call(A(4), (4,), eps=0.1),

@@ -22,6 +22,7 @@ each_input = lambda n: lambda op, y, x: count(*x, each=n)
 COUNTS = {
     elementwise.Elementwise: lambda op, y, *xs: count(*y, each=op.cost),
     quantize.FakeQuantize: each_result(4),  # divide, round, clip, multiply
+    norm.LayerNorm: each_input(5),  # to the mean, from it, square, to the sum, divide
     norm.BatchNorm: each_result(2),  # times a scale, plus a shift
     linalg.MatMul: lambda op, y, a, b: count(*y, a[-1], each=MULTIPLY_ADD),
     conv.Conv2d: lambda op, y, x, w: count(*y, *w[1:], each=MULTIPLY_ADD),

@@ -11,6 +11,8 @@ from .elementwise import OfFloats, OfNumbers, erf, erf_of, exp, tanh, where
 
 
 class Relu(OfNumbers):
+    monotone = True
+
     def forward(self, x): return np.maximum(x, 0)
     def vjp(self, g, y, x): return g * (x > 0),  # many times faster than where
 
@@ -19,6 +21,7 @@ class LeakyRelu(OfFloats):
     """y = x where x > 0, else slope x"""
     slope: float = 0.01
     cost = 2
+    monotone = property(lambda self: self.slope > 0)
 
     def forward(self, x): return np.where(x > 0, x, x.dtype.type(self.slope) * x)
     def vjp(self, g, y, x): return where(x > 0.0, g, g * self.slope),

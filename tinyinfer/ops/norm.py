@@ -2,6 +2,8 @@
 
 from math import prod
 
+import numpy as np
+
 from ..core.check import number
 from ..core.op import Op
 from ..core.spec import Spec
@@ -11,6 +13,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from .elementwise import sqrt
 from .index import Index
 from .random import rand
+from .reduce import WIDER, Mean, Share, Var, total
 from .shape import ones_like, zeros_like
 
 # fmt: off
@@ -19,6 +22,7 @@ from .shape import ones_like, zeros_like
 class BatchNorm(Op):
     """y[n, c, ...] = w[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + b[c]"""
     eps: float
+    anchor = images = True
 
     def infer(self, x, mean, var, w, b):
         if not x.floating:
@@ -42,6 +46,23 @@ class BatchNorm(Op):
                 lambda: deviation * w * rate * rate * rate * -0.5, lambda: deviation * rate, lambda: total(g))
 
     def flops(self, y, x, *rest): return 2 * prod(x.shape)
+
+
+class LayerNorm(Share):
+    """y = (x - mean) / sqrt(var + eps), with the mean and variance of x over the axes"""
+    eps: float
+
+    def forward(self, x):
+        n, wide = self.count(x), WIDER.get(x.dtype, x.dtype)
+        d = x - total(x, self.axes) / n
+        var = (d * d).sum(self.axes, keepdims=True, dtype=wide) / n
+        return (d / np.sqrt(var + self.eps)).astype(x.dtype)
+
+    def vjp(self, g, y, x):
+        mean, var = Mean(self.axes), Var(self.axes, 0)
+        return (g - mean(g) - y * mean(g * y)) / sqrt(var(x) + self.eps),
+
+    def flops(self, y, x): return 5 * prod(x.shape)
 
 
 # fmt: on
@@ -88,8 +109,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
         raise ShapeError(f"layer_norm: {x.shape} does not end in {shape}")
     if not x.spec.floating:
         raise DTypeError(f"layer_norm: of floats, not of {x.spec}: write x.astype('float32')")
-    over = tuple(range(-len(shape), 0))
-    y = (x - x.mean(over, keepdim=True)) / sqrt(x.var(over, correction=0, keepdim=True) + eps)
+    y = LayerNorm(tuple(range(x.ndim - len(shape), x.ndim)), eps)(x)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 

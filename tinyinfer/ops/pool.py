@@ -19,6 +19,7 @@ class Pool2d(Op):
     stride: Pair
     padding: Pair = (0, 0)
     kinds = "iuf"
+    images = epilogue = True
 
     def infer(self, x):
         check_image(self.name, x)
@@ -38,6 +39,8 @@ class Pool2d(Op):
 
 class MaxPool2d(Pool2d):
     """y[n, c, i, j] = max_{k, l} x[n, c, s i + k - p, s j + l - p]; the first of equals wins"""
+    selects = True
+
     def forward(self, x):
         views = self.windows(x, lowest(x.dtype))
         y = views[:, :, 0, 0].copy()
@@ -52,7 +55,7 @@ class MaxPool2d(Pool2d):
 
 class MaxPool2dIndex(Pool2d):
     """Where in x.flat the maximum y of each window is: y = x.flat[index]"""
-    differentiable = False
+    differentiable = images = epilogue = False
 
     def infer(self, x, y): return Spec(y.shape, np.dtype(np.int64))
 
@@ -81,6 +84,7 @@ class AvgPool2dInput(Op):
     """x[n, c, s i + k - p, s j + l - p] += g[n, c, i, j] / (size of a window): its transpose"""
     pool: AvgPool2d
     shape: tuple[int, ...]
+    images = True
 
     def infer(self, g): return Spec(self.shape, g.dtype)
 

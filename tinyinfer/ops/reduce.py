@@ -75,6 +75,7 @@ class Var(Reduce):
 
 class Extreme(Reduce):
     takes_empty = False
+    selects = True
 
     def vjp(self, g, y, x):  # equals share
         winners = (x == y).astype(g.dtype)
@@ -91,7 +92,7 @@ class Min(Extreme):
 
 class ArgMax(Extreme):
     """Where along the one axis the largest is; of equals, the first"""
-    differentiable = False
+    differentiable = selects = False
 
     def infer(self, x): return Spec(super().infer(x).shape, np.dtype(np.int64))
     def forward(self, x): return x.argmax(self.axes[0], keepdims=True)
@@ -144,6 +145,7 @@ class LogSumExp(Reduce):
 class Share(Reduce):
     """Every element stays, but depends on all along the axes"""
     takes_integers = takes_empty = False
+    anchor = True
 
     def infer(self, x):
         super().infer(x)
