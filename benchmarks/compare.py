@@ -46,9 +46,9 @@ def compare(title: str, cases: dict[str, dict], unit=1e-6, unit_name="µs", per=
     Console().print(table)
 
 
-def arguments(description: str):
+def arguments(description: str, rounds=30):
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=1, help="of every rival's linear algebra")
     return parser.parse_args()
 
