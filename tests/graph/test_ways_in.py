@@ -9,6 +9,7 @@ from samples import ENTRIES, name
 import tinyinfer as ti
 from tinyinfer import data, nn, optim, train
 from tinyinfer.data.transforms import Fit
+from tinyinfer.graph.script import script
 from tinyinfer.testing import slopes
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
@@ -28,10 +29,10 @@ def scripted(fn, xs):
     def written(*xs):
         return fn(*xs)
 
-    return ti.script(written, *xs)
+    return script(written, *xs)
 
 
-WAYS = [traced, defined, *([scripted] if hasattr(ti, "script") else [])]
+WAYS = [traced, defined, scripted]
 every_way = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 
 
@@ -242,7 +243,7 @@ LOOPS = {  # the loop, the way in, and how many loops the graph has
 }
 
 
-@pytest.mark.parametrize("loop, way, scans", [x for x in LOOPS.values() if x[1] in WAYS])
+@pytest.mark.parametrize("loop, way, scans", LOOPS.values(), ids=LOOPS)
 def test_a_recurrent_network(loop, way, scans):
     cell, xs, h = Cell(), *(ti.tensor(x, requires_grad=True) for x in (A(6, 2, 3), A(2, 4)))
     wanted = arrays(results(outside, cell)(xs, h))
