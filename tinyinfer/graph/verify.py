@@ -8,46 +8,96 @@
 6. A value that a step may overwrite is not used by a younger one.
 """
 
+from collections import Counter
+from inspect import signature
+
+import numpy as np
+
+from ..core.op import Op
 from ..core.spec import spec_of
+from ..core.tensor import Node, State
 from ..errors import GraphError, TinyinferError
 
 
 def verify(graph):
-    if twice := [n for i, n in enumerate(graph.inputs) if n in graph.inputs[:i]]:
-        raise GraphError(f"{called(twice[0])} is among the inputs twice")
+    expect_nodes(graph)
+    if twice := [n for n, count in Counter(graph.inputs).items() if count > 1]:
+        raise GraphError(f"{called(graph, twice[0])} is among the inputs twice")
     for n in graph.steps:
         if any(x.born >= n.born for x in n.inputs):
-            if path := cycle({m: m.inputs for m in graph.steps}):
-                way = " -> ".join(f"{m.op.name} {at(m)}".strip() for m in path)
-                raise GraphError(f"a graph has no cycles, and here is one: {way}")
-            raise GraphError(f"{called(n)} is older than one of its inputs")
-        expect_spec(n)
+            expect_no_cycle(graph)
+            raise GraphError(f"{called(graph, n)} is older than one of its inputs")
+        if wrong := wrong_step(n):
+            raise GraphError(f"{called(graph, n)}: {wrong}")
     for n in graph.constants:
-        if (spec := spec_of(n.value)) != n.spec:
-            raise GraphError(f"a constant is a {spec}, and the graph says {n.spec}")
+        if wrong := wrong_constant(n):
+            raise GraphError(f"{called(graph, n)}: {wrong}")
     for n, state in graph.states.items():
         if state is None:
-            raise GraphError(
-                f"an output depends on a {n.spec}{at(n, ', ')} that is not among the inputs. Pass "
-                "it in; and keep no tensor of one trace for the next"
-            )
+            raise GraphError(f"{user(graph, n)} depends on {wrong_leaf(n)}")
     for state, n in graph.updates.items():
-        if n.spec != state.spec:
-            raise GraphError(
-                f"{state.name or 'a State'}, a {state.spec}, cannot become a {n.spec}: {called(n)}"
-            )
+        if wrong := wrong_update(state, n):
+            raise GraphError(f"{wrong}: {called(graph, n)}")
 
 
-def expect_spec(n):
+def expect_nodes(graph):
+    ends = (*graph.inputs, *graph.outputs, *graph.updates.values())
+    if strange := [x for x in ends if not isinstance(x, Node)]:
+        raise GraphError(f"a graph lies between nodes, not {strange[0]!r}: see ti.graph, ti.trace")
+    if strange := [x for x in graph.updates if not isinstance(x, State)]:
+        raise GraphError(f"updates are {{State: what it becomes}}, and {strange[0]!r} is no State")
+
+
+def expect_no_cycle(graph):
+    path = cycle({n: n.inputs for n in graph.steps})
+    if path:
+        way = " -> ".join(f"%{graph.names[n]} {n.op.name}{at(n)}" for n in path)
+        raise GraphError(f"a graph has no cycles, and here is one: {way}")
+
+
+def wrong_step(n) -> str:
     """The spec of a step is what its op infers."""
+    if not isinstance(n.op, Op):
+        return f"{n.op!r} is no op"
     try:
         spec = n.op.infer(*[x.spec for x in n.inputs])
     except TinyinferError as error:
-        raise GraphError(f"{called(n)}: {error}") from error
+        return str(error)
     except Exception as error:  # attributes or numbers of inputs that no function lets pass
-        raise GraphError(f"{called(n)} cannot be: {error}") from error
-    if spec != n.spec:
-        raise GraphError(f"{called(n)} gives a {spec}, and the graph says {n.spec}")
+        return wrong_count(n) or f"it cannot be: {error}"
+    fits = spec == n.spec and type(spec) is type(n.spec)
+    return "" if fits else f"it gives a {spec}, and the graph says {n.spec}"
+
+
+def wrong_count(n) -> str:
+    takes = signature(n.op.infer)
+    try:
+        takes.bind(*n.inputs)
+    except TypeError:
+        names = ", ".join(map(str, takes.parameters.values()))
+        return f"{n.op.name} takes {names}; and has {len(n.inputs)} inputs"
+    return ""
+
+
+def wrong_constant(n) -> str:
+    if not isinstance(n.value, np.ndarray):
+        return f"the value of a constant is an array, not {n.value!r}"
+    spec = spec_of(n.value)
+    return "" if spec == n.spec else f"its array is a {spec}"
+
+
+def wrong_leaf(n) -> str:
+    if n.owner is not None:
+        return f"the symbol of a State {n.spec} that is gone: keep it, or its module, alive"
+    return (
+        f"{n!r}, which is not among the inputs. Pass it in; and keep no tensor of one trace for "
+        "the next"
+    )
+
+
+def wrong_update(state, n) -> str:
+    name = state.name or "a State"
+    return "" if state.spec == n.spec else f"{name}, a {state.spec}, cannot become a {n.spec}"
 
 
 def cycle(before) -> list:
@@ -71,10 +121,16 @@ def cycle(before) -> list:
     return []
 
 
-def called(n) -> str:
-    """A step for people: what it is and where it was written."""
-    return f"{n!r}{at(n, ', ')}"
+def user(graph, leaf) -> str:
+    """The first that uses it."""
+    return next((called(graph, n) for n in graph.steps if leaf in n.inputs), "an output")
 
 
-def at(n, before="") -> str:
-    return f"{before}at {n.origin.line}" if n.origin.line else ""
+def called(graph, n) -> str:
+    """A node for people: "%7 = add(float32[3], float32[3]) -> float32[3], at lenet.py:14"."""
+    what = f" = {n!r}" if isinstance(n.op, Op) else f": {n.spec}"
+    return f"%{graph.names[n]}{what}{at(n, ',')}"
+
+
+def at(n, comma="") -> str:
+    return f"{comma} at {n.origin.line}" if n.origin.line else ""
