@@ -17,6 +17,7 @@ from tinyinfer.ops import (
     conv,
     elementwise,
     index,
+    layout,
     norm,
     pool,
     quantize,
@@ -475,6 +476,21 @@ steps(pool.MaxPool2dIndex, of(pool.MaxPool2dIndex((2, 3), (1, 2), (1, 1)), IMAGE
 entry(pool.AvgPool2d, of(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
 entry(pool.AvgPool2dInput, of(pool.AvgPool2dInput(pool.AvgPool2d((2, 3), (1, 2), (1, 1)),
       (1, 2, 4, 5)), A(1, 2, 5, 3)))
+
+LAID = A(1, 2, 3, 3, 8)
+entry(layout.Reorder, of(layout.Reorder("NCHW", "NHWC"), A(2, 3, 2, 4)),
+      of(layout.Reorder("NHWC", "NCHW8c"), A(2, 2, 3, 9)),
+      of(layout.Reorder("NCHW8c", "NCHW16c", 11), LAID), of(layout.Reorder("NCHW8c", "NCHW"), LAID),
+      of(layout.Reorder("NCHW16c", "NHWC", 3), A(0, 1, 2, 2, 16)),
+      refused=[(ArgumentError, "NHWC, NCHW8c, NCHW16c, not 'NCWH'", of(layout.Reorder("NCHW", "NCWH"), A(1, 2, 2, 2))),
+               (ShapeError, "no image in NCHW8c, which has 5 axes", of(layout.Reorder("NCHW8c", "NCHW"), A(1, 2, 2, 2))),
+               (ShapeError, "are not 7 channels", of(layout.Reorder("NCHW8c", "NCHW", 7), LAID))])
+entry(layout.In, of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 3, 2, 2)),
+      of(layout.In(conv.Conv2d((2, 1), ((1, 0), (1, 1))), "NCHW8c", 11), LAID, A(9, 11, 3, 2)),
+      of(layout.In(pool.MaxPool2d((2, 2), (1, 1)), "NCHW16c", 3), A(2, 1, 3, 3, 16)),
+      of(layout.In(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), "NHWC", 2), A(1, 4, 5, 2)),
+      refused=[(ShapeError, "channels differ", of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 4, 2, 2))),
+               (ShapeError, "are not 4 channels", of(layout.In(conv.Conv2d(), "NHWC", 4), A(2, 4, 4, 3), A(2, 4, 2, 2)))])
 
 # Normalisation, dropout, random numbers
 

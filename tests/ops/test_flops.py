@@ -5,7 +5,18 @@ import pytest
 from samples import ENTRIES, name
 
 import tinyinfer as ti
-from tinyinfer.ops import conv, elementwise, index, linalg, norm, pool, quantize, random, reduce
+from tinyinfer.ops import (
+    conv,
+    elementwise,
+    index,
+    layout,
+    linalg,
+    norm,
+    pool,
+    quantize,
+    random,
+    reduce,
+)
 from tinyinfer.ops import shape as move
 from tinyinfer.testing import slopes
 
@@ -37,12 +48,21 @@ COUNTS = {
     reduce.Softmax: each_input(4),  # ... and divide
     reduce.LogSoftmax: each_input(4),  # ... and subtract
     reduce.Reduce: each_input(1),
+    layout.In: lambda op, *shapes: of_image(op, *shapes),
+    layout.Reorder: nothing,
     random.Random: nothing,
     index.Index: nothing,
     index.OneHot: nothing,
     **dict.fromkeys([move.Reshape, move.Transpose, move.BroadcastTo], nothing),
     **dict.fromkeys([move.Slice, move.PutSlice, move.Concat, move.Pad], nothing),
 }
+
+
+def of_image(op, y, x, *rest):
+    """Padding is not counted. A convolution has as many channels as its weight says."""
+    channels = rest[0][0] if len(rest) == 1 else op.channels
+    y = layout.image_shape(op.layout, y, channels)
+    return naive(op.op, y, layout.image_shape(op.layout, x, op.channels), *rest)
 
 
 def naive(op, *shapes):

@@ -1,31 +1,116 @@
+"""Fusing: what one loop nest can do is one step, so that nothing between is stored and fetched.
+
+    group    ::= (anchor | elementwise) then*     of no more than LARGEST steps
+    then     ::= elementwise                      of the same shape
+               | epilogue                         a pool, once, after an anchor
+    anchor   ::= convolution, product of matrices, softmax, layer norm ...
+
+A step joins the group of an input that nothing else uses. If there are several such inputs, as in
+f(x) + g(z), it joins all of them that are without an anchor, and one that has one. Why can no cycle
+arise? What is inside a group has one user, inside it. So every way out leads through its last step,
+and whatever else the group uses cannot depend on it.
+"""
+
+from dataclasses import dataclass
+
 from ...core.tensor import Node
 from ..fused import Fused
-from ..graph import Graph
-from .rewrite import graph_pass, users
+from ..graph import Graph, rebuilt
+from .rewrite import graph_pass, uniform, users
+
+LARGEST = 32  # so that a nest remains readable, and its operands in registers
+
+
+@dataclass(eq=False)
+class Group:
+    steps: list[Node]  # the last one alone is seen from outside
+    anchor: Node | None
+    open: bool  # it is a loop nest that others can join
+    ended: bool  # by an epilogue
+
+    @property
+    def last(self):
+        return self.steps[-1]
+
+    def takes(self, n) -> bool:
+        """Can n, which alone uses the result of this group, be in its loop nest?"""
+        if n.op.elementwise:
+            return self.open and n.spec.shape == self.last.spec.shape
+        return n.op.epilogue and self.anchor is not None and not self.ended
+
+    def absorbs(self, other) -> bool:
+        """If there is room, the steps of another group come before the last of this one."""
+        if self.anchor and other.anchor or len(self.steps) + len(other.steps) > LARGEST:
+            return False
+        self.steps[-1:] = *other.steps, self.last
+        self.anchor = self.anchor or other.anchor
+        self.open, self.ended = True, self.ended or other.ended
+        return True
 
 
 @graph_pass
 def fuse(graph):
-    """Fuse an elementwise step with the one before it, if that has its shape and no other user."""
-    used = users(graph)
-    chain = {}  # the last step of a chain -> the chain
+    """Steps that one loop nest can do become one, and views of weights move into it:
+    relu(conv2d(x, w) + b.reshape(-1, 1, 1)) -> fused(x, w, b)
 
-    def extends(n, x):
-        return (
-            x in chain
-            and used[x] == 1
-            and n.op.elementwise
-            and n.spec.shape == x.spec.shape
-            and (x.op.elementwise or x.op.anchor)
-        )
-
-    for n in graph.steps:
-        before = next((x for x in n.inputs if extends(n, x)), None)
-        chain[n] = (*chain.pop(before, ()), n)
+    A fused step is finished: a second run leaves it alone.
+    """
+    groups = with_views(graph, grouped(graph))
+    if len(groups) == len(graph.steps):
+        return graph
     new = {n: n for n in graph.sources}
-    for last, steps in chain.items():
-        outside = tuple(dict.fromkeys(x for n in steps for x in n.inputs if x not in steps))
-        one = len(steps) == 1
-        op, inputs = (last.op, last.inputs) if one else (Fused(Graph(outside, (last,))), outside)
-        new[last] = Node(op, tuple(new[x] for x in inputs), last.spec, origin=last.origin)
+    for n in graph.steps:
+        if n in groups:
+            new[n] = fused(groups[n], new)
     return graph.mapped(new)
+
+
+def grouped(graph) -> dict[Node, Group]:
+    """The last step of each group -> the group."""
+    used, groups = users(graph), {}
+    for n in graph.steps:
+        anchor = n if n.op.anchor else None
+        group = Group([n], anchor, n.op.anchor or n.op.elementwise, n.op.epilogue)
+        before = [groups[x] for x in set(n.inputs) if used[x] == 1 and x in groups]
+        for g in sorted(before, key=lambda g: (g.anchor is None, -g.last.born)):
+            if g.takes(n) and group.absorbs(g):
+                del groups[g.last]
+        groups[n] = group
+    return groups
+
+
+def with_views(graph, groups):
+    """A view of a source costs nothing: if one group alone uses it, it is a part of that group."""
+    home = {n: group for group in groups.values() for n in group.steps}
+    sources = set(graph.sources)
+    for n in graph.steps:
+        if n.op.view and sources.issuperset(n.inputs):
+            sources.add(n)
+    results = {*graph.outputs, *graph.updates.values()}
+    serves = {}  # a node -> the groups of its users
+    for n in reversed(graph.steps):
+        if n in sources and n not in results and len(serves[n]) == 1:
+            (group,) = serves[n]
+            if group.open:
+                group.steps.insert(0, n)
+                home[n] = group
+                del groups[n]
+        for x in n.inputs:
+            serves.setdefault(x, set()).add(home[n])
+    return groups
+
+
+def fused(group, new) -> Node:
+    """The step that does what a group does."""
+    last, inside = group.last, set(group.steps)
+    if len(inside) == 1:
+        return rebuilt(last, tuple([new[x] for x in last.inputs]))
+    outside = {}  # in the order of use, where a view stands for what it looks at
+    for n in group.steps:
+        for x in () if n.op.view else n.inputs:
+            while x in inside and x.op.view:
+                (x,) = x.inputs
+            if x not in inside and uniform(x) is None:
+                outside[x] = new[x]
+    op, origin = Fused(Graph((*outside,), (last,))), (group.anchor or last).origin
+    return Node(op, (*outside.values(),), last.spec, origin=origin)

@@ -1,0 +1,153 @@
+"""Layouts: a stretch of convolutions and pools works on images that lie as their loops like them."""
+
+from math import prod
+
+import numpy as np
+
+from ...core.spec import Spec
+from ...core.tensor import Node
+from ...errors import TinyinferError
+from ...ops.layout import In, Reorder, block, image_shape
+from ...ops.shape import Reshape
+from ..graph import rebuilt
+from .rewrite import graph_pass
+
+
+@graph_pass
+def layout(graph, to="NHWC"):
+    """Lay images out as `to` (NHWC, NCHW8c, NCHW16c, or NCHW to undo it), from the first op that
+    works on images to the last: relu(conv2d(x, w)) -> reorder(relu(in_layout(reorder(x), w)))
+
+    Elementwise steps between them do not mind; what they add or multiply is reordered itself, which
+    for a weight is done once. Of two inverse reorders nothing remains. Raises ArgumentError for a
+    layout that there is not.
+    """
+    block(to)
+    moved = Layouts(graph, to)
+    new = {n: moved.as_it_was(n) for n in (*graph.outputs, *graph.updates.values())}
+    return graph if all(n is m for n, m in new.items()) else graph.mapped(new)
+
+
+class Image:
+    """One image, in one layout or in several."""
+
+    def __init__(self, form, layout, channels, padding=0):
+        self.forms, self.channels = {layout: form}, channels
+        self.padding = padding  # what stands in the lanes of a block that are no channels, if known
+
+    def laid_out(self, to, n) -> Node:
+        """In the layout `to`, for the step n."""
+        if to not in self.forms:
+            source, form = next(iter(self.forms.items()))
+            self.forms[to] = made(Reorder(source, to, self.channels), (form,), n)
+        return self.forms[to]
+
+
+class Layouts:
+    def __init__(self, graph, to):
+        self.to, self.new, self.images = to, {n: n for n in graph.sources}, {}
+        for n in graph.steps:
+            if not (self.reorder(n) or self.of_images(n) or self.elementwise(n)):
+                self.new[n] = rebuilt(n, tuple(map(self.as_it_was, n.inputs)))
+
+    def as_it_was(self, n) -> Node:
+        """In the layout that it has in the graph."""
+        if n in self.new:
+            return self.new[n]
+        image, layout = self.images[n]
+        return image.laid_out(layout, n)
+
+    def image(self, x, layout, channels=None) -> Image:
+        """x, which has this layout in the graph."""
+        if x not in self.images or self.images[x][1] != layout:
+            channels = image_shape(layout, x.spec.shape, channels)[1]
+            self.images[x] = Image(self.as_it_was(x), layout, channels), layout
+        return self.images[x][0]
+
+    def reorder(self, n) -> bool:
+        """It is the image that it was, in one more layout."""
+        if isinstance(n.op, Reorder):
+            image = self.image(n.inputs[0], n.op.source, n.op.channels)
+            if n.op.target not in image.forms and n.op.source in image.forms:
+                image.forms[n.op.target] = rebuilt(n, (image.forms[n.op.source],))
+            self.images[n] = image, n.op.target
+        return isinstance(n.op, Reorder)
+
+    def of_images(self, n) -> bool:
+        inside = isinstance(n.op, In)
+        op, layout, channels = (
+            (n.op.op, n.op.layout, n.op.channels) if inside else (n.op, "NCHW", None)
+        )
+        if not (op.images and (inside or len(n.inputs[0].spec.shape) == 4)):
+            return False
+        x, *rest = n.inputs
+        image = self.image(x, layout, channels)
+        there = op if self.to == "NCHW" else In(op, self.to, image.channels)
+        inputs = image.laid_out(self.to, n), *map(self.as_it_was, rest)
+        y = n if (there, inputs) == (n.op, n.inputs) else made(there, inputs, n)
+        before = Spec(image_shape(layout, x.spec.shape, channels), x.spec.dtype)
+        channels = op.infer(before, *[r.spec for r in rest]).shape[1]
+        self.images[n] = Image(y, self.to, channels), layout
+        return True
+
+    def elementwise(self, n) -> bool:
+        """If one of its inputs lies in the layout already, the others follow."""
+        if not n.op.elementwise:
+            return False
+        known = [self.images[x] for x in n.inputs if x in self.images and like(x, n)]
+        layouts = {layout for _, layout in known}
+        if len(layouts) != 1 or not any(self.to in image.forms for image, _ in known):
+            return False
+        (layout,), channels = layouts, known[0][0].channels
+        inputs, paddings = zip(*[self.operand(x, n, layout, channels) for x in n.inputs])
+        padding = padded(n.op, paddings)
+        if layout != self.to and block(self.to) and channels % block(self.to) and padding is None:
+            return False
+        y = n if inputs == n.inputs else made(n.op, inputs, n)
+        self.images[n] = Image(y, self.to, channels, padding), layout
+        return True
+
+    def operand(self, x, n, layout, channels):
+        """An input of an elementwise step in the new layout, and what it has in its padding."""
+        if like(x, n):
+            image = self.image(x, layout, channels)
+            return image.laid_out(self.to, n), image.padding
+        image, was = self.images.get(x, (None, None))
+        if image and was == layout and self.to in image.forms:
+            return image.forms[self.to], 0
+        x, rank = self.as_it_was(x), 5 if block(self.to) else 4
+        if layout == self.to or prod(x.spec.shape) == 1 and len(x.spec.shape) <= rank:
+            return x, x.value if prod(x.spec.shape) == 1 else None
+        x = shaped(x, (1,) * (len(n.spec.shape) - len(x.spec.shape)) + x.spec.shape, n)
+        if block(layout) and x.spec.shape[4] == 1:  # one number for all channels
+            x, layout = shaped(x, x.spec.shape[:4], n), "NCHW"
+        own = image_shape(layout, x.spec.shape, channels if block(layout) else None)[1]
+        if own == 1 and block(self.to):
+            x = x if layout == "NCHW" else made(Reorder(layout, "NCHW"), (x,), n)
+            return shaped(x, (*x.spec.shape, 1), n), None
+        return (x if layout == self.to else made(Reorder(layout, self.to, own), (x,), n)), 0
+
+
+def padded(op, paddings):
+    """What an elementwise step makes of padding; None if that is unknown, or no number: 0 / 0."""
+    if any(p is None for p in paddings):
+        return None
+    try:
+        with np.errstate(all="raise"):
+            y = op.forward(*[np.asarray(p) for p in paddings])
+        return y if np.isfinite(y).all() else None
+    except (FloatingPointError, TinyinferError):
+        return None
+
+
+def like(x, n) -> bool:
+    return x.spec.shape == n.spec.shape
+
+
+def shaped(x, shape, n) -> Node:
+    return x if x.spec.shape == shape else made(Reshape(shape), (x,), n)
+
+
+def made(op, inputs, n) -> Node:
+    """A step in the place of n."""
+    return Node(op, tuple(inputs), op.infer(*[x.spec for x in inputs]), origin=n.origin)
