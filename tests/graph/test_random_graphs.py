@@ -1,4 +1,5 @@
-"""Every pass, on random graphs: the results are those of the graph before.
+"""Every pass, on random graphs: the results are those of the graph before. And so are those of the
+graph that is read back from its text.
 
 Exactly, where a pass only moves numbers or drops work; else to rounding. How far rounding carries
 is not guessed but tried: where results differ by more than the last bits, the graph before is run
@@ -20,7 +21,10 @@ from random_graphs import arrays_for, random_graph, small_graphs
 import tinyinfer as ti
 from tinyinfer.core.op import Op
 from tinyinfer.core.spec import spec_of
+from tinyinfer.graph.file import load_graph
+from tinyinfer.graph.parse import parse_graph
 from tinyinfer.graph.passes import PASSES, STANDARD, split
+from tinyinfer.graph.text import state_names, values
 
 EXAMPLES = int(os.environ.get("TINYINFER_EXAMPLES", 80))
 PARTS = 8  # run side by side
@@ -29,7 +33,7 @@ GRAPHS = 200  # to find something to do in
 SHAKE, TRIES = 4, 20  # errors in the last bit of a step; runs with such errors
 
 EXACT = {"strip", "fold", "cse", "fuse", "dead", "forward", "unroll", "freeze", "in_place"}
-ROUNDING = {"simplify", "layout"}
+ROUNDING = {"simplify", "layout", "batch_norm", "strength"}
 
 
 def test_every_pass_says_whether_it_rounds():
@@ -145,6 +149,13 @@ def passes_keep_values(graph, some=()):
     case.check(graph, exact=True)  # nothing has written into it
 
 
+def is_again(graph, other):
+    """The same, with States of its own."""
+    assert str(graph) == str(other)
+    xs = arrays_for(graph, 0)
+    assert all(map(identical, *(results_of(g, xs, [*state_names(g)]) for g in (graph, other))))
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_passes_keep_values(part):
     @seed(part)
@@ -160,11 +171,19 @@ def test_passes_keep_values(part):
         graph = random_graph(pick)
         names = sorted(PASSES)
         some = [names[pick(len(names))] for _ in range(3)]
-        for n in graph.steps:
-            note(f"{graph.names[n]} = {n.op}({', '.join(graph.names[x] for x in n.inputs)})")
+        note(str(graph))
         passes_keep_values(graph, some)
+        for g in graph, ti.optimize(graph):
+            is_again(g, parse_graph(str(g), values(g)))
 
     check()
+
+
+def test_files_keep_values(tmp_path):
+    for i in range(20):
+        graph = ti.optimize(random_graph(random.Random(i).randrange))
+        graph.save(tmp_path / "graph.tig")
+        is_again(graph, load_graph(tmp_path / "graph.tig"))
 
 
 @pytest.mark.parametrize("held", ["inputs", "constants", 0, 1, 3])
