@@ -17,12 +17,13 @@ from ..core.op import Op
 from ..core.spec import spec_of
 from ..core.tensor import Node, State
 from ..errors import GraphError, TinyinferError
+from .in_place import misplaced
 
 
 def verify(graph):
     expect_nodes(graph)
     if twice := [n for n, count in Counter(graph.inputs).items() if count > 1]:
-        raise GraphError(f"{called(graph, twice[0])} is among the inputs twice")
+        raise GraphError(f"{twice[0]!r}{at(twice[0], ',')} is among the inputs twice")
     for n in graph.steps:
         if any(x.born >= n.born for x in n.inputs):
             expect_no_cycle(graph)
@@ -38,6 +39,9 @@ def verify(graph):
     for state, n in graph.updates.items():
         if wrong := wrong_update(state, n):
             raise GraphError(f"{wrong}: {called(graph, n)}")
+    for n in misplaced(graph):
+        value = f"%{graph.names[n.inputs[n.op.over]]}"
+        raise GraphError(f"{called(graph, n)}: it may overwrite {value}, which is needed after it")
 
 
 def expect_nodes(graph):
@@ -49,8 +53,7 @@ def expect_nodes(graph):
 
 
 def expect_no_cycle(graph):
-    path = cycle({n: n.inputs for n in graph.steps})
-    if path:
+    if path := cycle({n: n.inputs for n in graph.steps}):
         way = " -> ".join(f"%{graph.names[n]} {n.op.name}{at(n)}" for n in path)
         raise GraphError(f"a graph has no cycles, and here is one: {way}")
 
