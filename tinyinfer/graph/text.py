@@ -1,5 +1,4 @@
-"""A graph as text, in SSA form: print(graph) writes it, parse_graph(text), in graph/parse.py,
-reads it back.
+"""A graph as text, in SSA form: print(graph) writes it; parse_graph, in graph/parse.py, reads it.
 
     graph    ::= graph(%x: spec, ...)
                    state %w: spec [trained]              its value is kept apart
@@ -95,7 +94,8 @@ class Writer:
         return written if bare else f"{NAMES[own]}({written})"
 
     def comment(self, origin) -> str:
-        places = [clean(origin.line or "?"), *(self.call(c) for c in origin.calls if c.title)]
+        calls = filter(None, map(self.call, origin.calls))
+        places = [clean(origin.line) or "?", *calls]
         text = ("gradient of " if origin.backward else "") + ", ".join(places)
         return "" if text == "?" else f"  # {text}"
 
@@ -103,7 +103,7 @@ class Writer:
         title = clean(call.title)
         of_that_title = self.calls.setdefault(title, {})
         i = of_that_title.setdefault(call, len(of_that_title) + 1)
-        return title if i == 1 else f"{title} #{i}"
+        return title if i == 1 or not title else f"{title} #{i}"
 
 
 def state_names(graph) -> dict[State, str]:
@@ -120,7 +120,7 @@ def state_names(graph) -> dict[State, str]:
 def spec_text(spec) -> str:
     if isinstance(spec, Specs):
         return f"({', '.join(map(spec_text, spec))})"
-    return f"{NAMES[spec.dtype]}{list(spec.shape)}"
+    return f"{NAMES[spec.dtype]}[{', '.join(map(str, spec.shape))}]"
 
 
 def elements(n) -> str:
@@ -158,12 +158,14 @@ def value_text(x) -> str:
             return f"({', '.join(map(value_text, x))}{',' * (len(x) == 1)})"
         case bool() | int() | float() | np.generic():
             return number_text(x)
-    return repr(x)
+        case str() | None:
+            return repr(x)
+    return clean(repr(x))  # for people: of no kind that is read
 
 
 def clean(text) -> str:
     """Without what would mean something in a comment."""
-    return " ".join(re.sub(r"[,#]", " ", text).split())
+    return " ".join(re.sub(r"[,#]", " ", text or "").split())
 
 
 Graph.__str__ = to_text
