@@ -92,4 +92,5 @@ def graph(outputs, inputs) -> Graph:
             f"{early[0].op.name} was computed from a State before it met a placeholder: the graph "
             "would not follow the State. Draw it in a Module, or with ti.trace"
         )
+    name_places(found)
     return found
