@@ -203,4 +203,4 @@ def test_every_pass_has_something_to_do():
 
 
 def ops(graph):
-    return Counter(n.op for n in graph.steps)
+    return Counter(n.op for n in (*graph.steps, *graph.states))

@@ -1,4 +1,4 @@
-"""A mark: this step may write its result over one of its inputs."""
+"""A mark: this step may write its result over one of its inputs. A fused step carries it itself."""
 
 from ..core.op import Op
 from ..errors import ShapeError
@@ -15,10 +15,7 @@ class InPlace(Op):
     broadcasts = property(lambda self: self.op.broadcasts)
 
     def infer(self, *xs):
-        y = self.op.infer(*xs)
-        if y != xs[self.over]:
-            raise ShapeError(f"in_place: a {y} cannot be written over a {xs[self.over]}")
-        return y
+        return room(self.op.infer(*xs), xs[self.over])
 
     def forward(self, *xs):
         return self.op.forward(*xs)
@@ -28,6 +25,13 @@ class InPlace(Op):
 
     def flops(self, y, *xs):
         return self.op.flops(y, *xs)
+
+
+def room(y, x):
+    """The spec of a result, if it has that of what it is written over."""
+    if y != x:
+        raise ShapeError(f"in_place: a {y} cannot be written over a {x}")
+    return y
 
 
 class Memory:
@@ -53,6 +57,6 @@ class Memory:
 
 def misplaced(graph) -> list:
     """The steps that are marked to overwrite what is still needed."""
-    marked = [n for n in graph.steps if isinstance(n.op, InPlace)]
+    marked = [n for n in graph.steps if n.op.over is not None]
     memory = Memory(graph) if marked else None
     return [n for n in marked if not memory.may_overwrite(n, n.inputs[n.op.over])]

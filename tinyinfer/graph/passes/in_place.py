@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+from ...core.op import Op
 from ...core.tensor import Node
 from ..fused import Fused
 from ..in_place import InPlace, Memory
@@ -15,7 +18,7 @@ def in_place(graph):
     memory, new, changed = Memory(graph), {n: n for n in graph.sources}, False
     for n in graph.steps:
         over = next((i for i, x in enumerate(n.inputs) if fits(n, x, i, memory)), None)
-        op = n.op if over is None else InPlace(n.op, over)
+        op = n.op if over is None else marked(n.op, over)
         inputs = tuple([new[x] for x in n.inputs])
         changed = changed or over is not None
         # after a change every step is made again, so that none gets older than it was
@@ -24,7 +27,12 @@ def in_place(graph):
 
 
 def fits(n, x, i, memory) -> bool:
-    return pointwise(n.op, i) and x.spec == n.spec and memory.may_overwrite(n, x)
+    new = n.op.over is None and x.spec == n.spec
+    return new and pointwise(n.op, i) and memory.may_overwrite(n, x)
+
+
+def marked(op, over) -> Op:
+    return replace(op, over=over) if isinstance(op, Fused) else InPlace(op, over)
 
 
 def pointwise(op, i) -> bool:
