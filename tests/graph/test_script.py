@@ -153,7 +153,8 @@ def tuples_come_back(x):
 @case(([1.0, 2.0], 1.0), ([1.0, 2.0], -1.0))
 def a_number_for_a_vector(v, x):
     y = 0.0 if x > 0 else v * x
-    return y + v
+    z = v * x if x > 0 else 2.0
+    return y + v, z * v
 
 
 @case(0.5, -0.5, 2.0)
@@ -206,6 +207,23 @@ def other_statements(x, kind="a"):
         rest += [y]
     del y
     return first * rest[0], [z := v + 1 for v in rest][-1] * z
+
+
+@case(2.0, -2.0)
+def names_of_other_scopes(x):
+    y, v = x * 3, x * 4
+    if x > 0:
+        z = [w := v * k for v in (x, y) for k in (1.0, 2.0)][0]
+        on = True
+    else:
+        z = w = v
+        on = True
+    with grad_mode(on):
+        v = v * z
+    if x > 0:
+        v = v * 2
+    n = len([0 for v in (x, y)])
+    return v * n, w, [v for v in (x, y)][0]
 
 
 @case(2.0, -2.0, -5.0)
@@ -785,6 +803,8 @@ def test_states_in_branches_and_loops():
                 x = x - last * 0.25
         while last > 1:
             last.assign(last / 2)
+        if last > 0.7:
+            count.assign(count + 100)
         return x
 
     xs = [0.3, 5.0, -1.0, 2.0]
@@ -854,8 +874,55 @@ def test_only_what_is_asked_for_is_carried():
         if n.op.name == "scan"
     ]
     assert scan.op.carries == 1
-    (cond,) = [n for n in script(g, ti.tensor(1.0)).steps if n.op.name == "cond"]
-    assert len(cond.spec) == 1
+
+    def h(x):
+        if x > 0:
+            y, z = [x], x * 2
+        else:
+            y, z = [x], x
+        return y[0], z
+
+    for fn in g, h:
+        (cond,) = [n for n in script(fn, ti.tensor(1.0)).steps if n.op.name == "cond"]
+        assert len(cond.spec) == 1
+
+
+def test_a_break_ends_a_while_loop():
+    def f(x, n):
+        for i in range(n):
+            if x > 5:
+                break
+            x = x + i
+        return x
+
+    graph = script(f, ti.tensor(0), ti.tensor(0))
+    assert [graph.run(np.array(1), np.array(n)) for n in (0, 3, 99)] == [1, 4, 7]
+    assert [*steps_of(graph)].count("cond") == 1  # that of the break
+
+
+def test_values_of_python_are_told_apart():
+    def zero(x):
+        return 0.0 if x > 0 else -0.0
+
+    def one(x):
+        return 1 if x > 0 else 1.0
+
+    assert [np.signbit(script(zero, ti.tensor(1.0)).run(np.float32(x))) for x in (1, -1)] == [0, 1]
+    assert script(one, ti.tensor(1.0)).run(np.float32(1)).dtype == np.float32
+
+
+def test_what_is_the_same_on_both_paths_is_still_that():
+    known = []
+
+    def f(x):
+        if x > 0:
+            y, found = x, known
+        else:
+            y, found = -x, known
+        found.append("seen")
+        return y
+
+    assert script(f, ti.tensor(1.0)).run(np.float32(-2)) == 2 and known == ["seen"]
 
 
 def test_lines():
@@ -984,6 +1051,14 @@ def not_yet(x):
     return y
 
 
+def not_on_this_side(x):
+    if x > 0:
+        y = x
+    else:
+        x = y * 2
+    return x
+
+
 def tries(x):
     if x > 0:
         try:
@@ -1081,6 +1156,7 @@ BAD = [
     (differs_in_form, 1, "what is returned is a tuple of 2 on one path and float32.. on the other"),
     (returns_nothing, 1, "what is returned is float32.. on one path and None on the other"),
     (not_yet, 3, "y has no value here on one of the paths.*give it one before"),
+    (not_on_this_side, 4, "y has no value here on one of the paths.*give it one before"),
     (tries, 2, "in a branch or a loop of the graph .* try would happen once"),
     (imports, 2, "import would happen once"),
     (deletes, 3, "del would happen once"),
