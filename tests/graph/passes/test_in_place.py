@@ -10,6 +10,7 @@ from tinyinfer.graph.graph import Graph
 from tinyinfer.graph.in_place import InPlace
 from tinyinfer.graph.passes.fuse import fuse
 from tinyinfer.graph.passes.in_place import in_place
+from tinyinfer.graph.passes.split import split
 
 RNG = np.random.RandomState(0)
 
@@ -89,6 +90,14 @@ def test_what_may_not():
     assert marks(lambda x: ti.exp(x) > 0.5, (3,)) == []  # another dtype
     assert marks(lambda x, y: ti.exp(x) + y, (3,), (2, 3)) == []  # another shape
     assert marks(lambda x: ti.softmax(ti.exp(x @ x), 1), (3, 3)) == [("exp", 0)]
+
+
+def test_nor_what_is_kept_for_the_next_run():
+    w = ti.State(numbers(RNG, 3))
+    assert marks(lambda x: x + ti.exp(w), (3,)) == []
+    graph = in_place(ti.trace(lambda x: ti.relu(ti.exp(x) + ti.exp(w * 2.0)), ti.ones(3)))
+    assert count(graph, "in_place") == 2
+    assert all(half.verify() for half in split(graph))
 
 
 def test_nor_what_a_branch_hands_out():

@@ -5,6 +5,7 @@ from ...core.tensor import Node
 from ..fused import Fused
 from ..in_place import InPlace, Memory
 from .rewrite import graph_pass
+from .split import fixed
 
 
 @graph_pass
@@ -12,10 +13,11 @@ def in_place(graph):
     """Mark the steps that may write over an input that dies with them: relu(x) -> in_place(relu)(x).
 
     Those are elementwise, of x's shape and dtype; and x is a step with memory of its own that no
-    younger step, result or update needs, also not by a view. It is the last pass: the marks hold in
-    the order of age that the graph then has.
+    younger step, result or update needs, also not by a view; nor is it what `split` would keep for
+    the next run. It is the last pass: the marks hold in the order of age that the graph then has.
     """
     memory, new, changed = Memory(graph), {n: n for n in graph.sources}, False
+    memory.held |= fixed(graph)
     for n in graph.steps:
         over = next((i for i, x in enumerate(n.inputs) if fits(n, x, i, memory)), None)
         op = n.op if over is None else marked(n.op, over)
