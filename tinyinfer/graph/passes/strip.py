@@ -3,7 +3,7 @@ from .rewrite import graph_pass, rewrite
 
 @graph_pass
 def strip(graph):
-    """A step that hands on its input is its input: identity(x) -> x, detach(x) -> x.
+    """A step that hands on its input is its input: identity(x) -> x, detach(x) -> x
 
     Detach is one: so this comes after the last gradient.
     """
