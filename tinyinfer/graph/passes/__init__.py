@@ -1,14 +1,23 @@
 """Passes: one a file, each a pure function Graph -> Graph. `optimize` runs them one after the other."""
 
 from ...errors import ArgumentError
+from .batch_norm import batch_norm
 from .cse import cse
+from .dead import dead
 from .fold import fold
+from .forward import forward
+from .freeze import freeze
 from .fuse import fuse
+from .in_place import in_place
+from .layout import layout
 from .rewrite import PASSES
+from .simplify import simplify
 from .split import split
+from .strength import strength
 from .strip import strip
+from .unroll import unroll
 
-STANDARD = strip, fold, cse, fuse
+STANDARD = strip, dead, fold, simplify, forward, cse, batch_norm, strength, cse, fuse
 
 
 def optimize(graph, passes=None):
