@@ -8,10 +8,9 @@ import pytest
 from random_programs import inputs_of, load
 
 import tinyinfer as ti
-from tinyinfer import nn
+from tinyinfer import nn, script
 from tinyinfer.core.autograd import gradients
 from tinyinfer.core.trace import grad_mode, mode
-from tinyinfer.graph.script import script
 
 R = np.random.RandomState(0)
 CASES = []
@@ -610,6 +609,14 @@ def decorated(x):
     return x
 
 
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return x * self.factor if x > 0 else x
+
+
 @grad_mode(True)
 def decorated_by_a_library(x):
     if x > 0:
@@ -620,7 +627,7 @@ def decorated_by_a_library(x):
 @case(2.0, -2.0)
 def helpers(x):
     y = functools.partial(absolute)(x) + power(x, 3)
-    z = with_defaults(x, y, -y, other=0.5)
+    z = with_defaults(Scale(3.0)(x), y, -y, other=0.5)
     return y, z, decorated(x), decorated_by_a_library(x)
 
 

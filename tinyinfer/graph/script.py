@@ -52,7 +52,8 @@ def script(fn, *examples, **named) -> Graph:
     unrolled, and so is one over list(range(3)).
 
     In a branch or a loop of the graph variables and States change, and nothing else. A variable keeps
-    its shape and dtype there; a number becomes a tensor where it changes.
+    its shape and dtype there; a number becomes a tensor where it changes. A ti.while_loop has no
+    gradient, the others have one.
 
     Raises GraphError, ShapeError or DTypeError, with your line, where there is no such operation.
     """
@@ -81,7 +82,7 @@ class Script:
     def start(self, fn):
         new, plain = self.call(fn), getattr(fn, "__func__", fn)
         if new is fn and isinstance(plain, FunctionType | BuiltinFunctionType | type):
-            if not (isinstance(plain, FunctionType) and foreign(plain.__code__.co_filename)):
+            if not isinstance(plain, FunctionType) or users(plain):
                 raise GraphError(
                     f"script: {plain.__qualname__} has no source of a def that could be converted: "
                     "write it as a def, without yield or async, in a file; or use ti.trace"
@@ -104,11 +105,13 @@ class Script:
                 return steps
             case _ if hasattr(f, "named_modules") and not isinstance(f, type):
                 self.install(f)
+            case _ if callable(f) and users(type(f).__call__):
+                return MethodType(self.call(type(f).__call__), f)
         return f
 
     def converted(self, f):
         code, cells = f.__code__, dict(zip(f.__code__.co_freevars, f.__closure__ or ()))
-        if foreign(code.co_filename):
+        if not users(f):
             inner = getattr(f, "__wrapped__", None)  # a decorator's function has it in a cell
             names = [name for name, cell in cells.items() if contents(cell) is inner]
             if not names or not isinstance(inner, FunctionType):
@@ -291,6 +294,11 @@ FOREIGN = HERE, "<frozen", *(sysconfig.get_path(kind) + os.sep for kind in KINDS
 def foreign(file) -> bool:
     """Of tinyinfer, the standard library or a package that is installed."""
     return file.startswith(FOREIGN)
+
+
+def users(f) -> bool:
+    """A function of the user."""
+    return isinstance(f, FunctionType) and not foreign(f.__code__.co_filename)
 
 
 def line_of(error):
