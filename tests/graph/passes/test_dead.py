@@ -6,6 +6,7 @@ from agree import agree, chain, every_step, inside, ops
 from random_graphs import arrays_for, random_graph
 
 import tinyinfer as ti
+from tinyinfer.graph.graph import Graph
 from tinyinfer.graph.passes.dead import dead
 from tinyinfer.graph.passes.fold import fold
 
@@ -263,6 +264,13 @@ def test_training_through_a_loop():
     graph = ti.trace(fn, *xs)
     after = agree(dead, graph, x, x[1], exact=True)
     assert len(after.steps) <= len(graph.steps) and after.flops() < graph.flops()
+
+
+def test_a_tuple_may_come_in_or_go_out():
+    graph = ti.trace(lambda x: ti.scan(lambda h, row: (h + row, h * 2), x[0], x), ti.tensor(x))
+    loop = control(graph)
+    assert dead(Graph((loop,), graph.outputs)).outputs == graph.outputs
+    assert dead(Graph(graph.inputs, (loop,))).outputs == (loop,)
 
 
 @pytest.mark.parametrize("seed", range(60))

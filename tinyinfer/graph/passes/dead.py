@@ -94,8 +94,10 @@ def asked(graph):
     for n in graph.steps:
         if n in parts:
             new[n] = parts[n].of(n, new)
-        elif n in wanted:
+        elif n in wanted and n.inputs[0] in parts:
             new[n] = parts[n.inputs[0]].get(n, new)
+        elif n in wanted:  # of a tuple that comes in
+            new[n] = n
     return graph if all(new.get(n) is n for n in graph.steps) else graph.mapped(new)
 
 
