@@ -8,9 +8,11 @@ import pytest
 
 import tinyinfer as ti
 from tinyinfer import nn, optim
-from tinyinfer.draw.graph import details, to_graphviz
+from tinyinfer.draw.graph import colour, details, to_graphviz
+from tinyinfer.draw.measure import measure
 from tinyinfer.draw.sketch import Figure, Sketch, Tape
-from tinyinfer.draw.style import AMBER, BLUE, GREEN, GREY
+from tinyinfer.draw.style import AMBER, BLUE, GREEN, GREY, shade
+from tinyinfer.graph.graph import flops
 from tinyinfer.graph.passes import fuse
 
 
@@ -83,7 +85,7 @@ def test_a_use_twice_is_two_arrows():
     a = scalar()
     b = a + a
     c = b + b
-    assert [[t.name for t, _ in f.feeds] for f in figures(c)] == [[], ["", ""], ["add", "add"]]
+    assert [[a.tail.name for a in f.feeds] for f in figures(c)] == [[], ["", ""], ["add", "add"]]
     assert len(re.findall(r"n0 -> n1", source(c))) == len(re.findall(r"n1 -> n2", source(c))) == 2
 
 
@@ -115,15 +117,22 @@ def test_a_module_that_is_gone_leaves_its_steps():
 def test_parameters_have_their_names_without_being_asked_for():
     model = Net()
     assert model.fc.weight.name is None
-    shown = names(net_loss(model), "state")
-    assert shown == ["features.0.weight", "features.0.bias", "fc.weight", "fc.bias"]
+    picture(net_loss(model))
+    assert model.fc.weight.name == "fc.weight"
+
+
+def test_a_state_has_the_part_of_its_name_that_its_frame_does_not_say():
+    assert names(net_loss(), "state") == ["weight", "bias"] * 2
+    graph, model = training_step()
+    assert "0.weight" in names(graph, "update")  # beside the moment, in a frame of its own
 
 
 def test_an_inner_module_alone_does_not_rename():
     model = Net()
     model.states()
     y = model.fc(ti.tensor(np.ones((1, 36), np.float32)))
-    assert names(y, "state") == ["fc.weight", "fc.bias"]
+    assert model.fc.weight.name == "fc.weight"
+    assert names(y, "state") == ["fc.weight", "fc.bias"]  # the frame says Linear only
 
 
 def test_a_state_without_a_name_shows_its_shape():
@@ -135,13 +144,13 @@ def test_a_state_without_a_name_shows_its_shape():
 def test_kinds_differ_in_shape_and_colour():
     graph, model = training_step()
     text = source(graph)
-    for shape, colour in (
+    for shape, tint in (
         ("invhouse", BLUE),
         ("cylinder", AMBER),
         ("note", GREY),
         ("cylinder", GREEN),
     ):
-        assert re.search(rf'color="{colour.line}" fillcolor="{colour.fill}".*shape={shape}', text)
+        assert re.search(rf'color="{tint.line}" fillcolor="{tint.fill}".*shape={shape}', text)
     assert re.search(rf'color="{GREEN.line}".*peripheries=2 shape=box', text)
     assert 'bgcolor="#ffffff"' in text
 
@@ -176,10 +185,10 @@ def test_single_values_are_shown_where_they_are_known():
 
 def test_arrows_say_which_is_which_only_in_doubt():
     a, b = scalar(), scalar()
-    assert [role for f in figures(a - b) for _, role in f.feeds] == ["a", "b"]
-    assert [role for f in figures(a * b) for _, role in f.feeds] == ["", ""]
-    assert [role for f in figures(a.maximum(b)) for _, role in f.feeds] == ["", ""]
-    assert [role for f in figures(a - 1.0) for _, role in f.feeds] == [""]
+    roles = lambda y: [arrow.role for f in figures(y) for arrow in f.feeds]
+    assert roles(a - b) == ["a", "b"]
+    assert roles(a * b) == roles(a.maximum(b)) == ["", ""]
+    assert roles(a - 1.0) == [""]
 
 
 def test_views_are_small():
@@ -190,8 +199,19 @@ def test_views_are_small():
 def test_weights_stand_beside_the_step_they_feed():
     loss = net_loss()
     steps = {f.name: [t.name for t in f.beside()] for f in figures(loss) if f.beside()}
-    assert steps["conv2d"] == ["features.0.weight"]
-    assert steps["matmul"] == ["transpose"] and steps["transpose"] == ["fc.weight"]
+    assert steps["conv2d"] == ["weight"]
+    assert steps["matmul"] == ["transpose"] and steps["transpose"] == ["weight"]
+
+
+def test_a_leaf_that_others_use_too_stands_above(tmp_path):
+    """Else where stands beside its mask, and below what it chooses from, which is below the leaf."""
+    places = np.array([-1, 2, -3])
+    leaf = ti.tensor(places)
+    graph = ti.trace(lambda x: ti.where(leaf < 0, leaf + x, leaf), places)
+    (where,) = figures(graph, "result")
+    assert where.beside() == []
+    which("dot") or pytest.skip("Graphviz is not installed")
+    assert graph.draw(tmp_path / "graph.svg").suffix == ".svg"
 
 
 def test_attributes_are_short():
@@ -249,10 +269,246 @@ def test_control_flow_shows_the_graphs_inside():
     assert "style=dashed" in source(graph)
 
 
-def test_a_fused_chain_is_one_step():
+def test_what_is_given_to_a_loop_comes_in_and_what_it_gives_comes_out_of_its_frame():
+    w = ti.State(np.ones((3, 3), np.float32), name="w")
+
+    def fn(x):
+        return ti.while_loop(lambda i, y: i < 4, lambda i, y: (i + 1, y @ w), 0, x)[1].exp()
+
+    graph = ti.trace(fn, ti.zeros(3, 3))
+    found = figures(graph)
+    (loop,) = [f for f in found if f.name == "while"]
+    inner = [f for f in loop.inside.figures() if f.kind == "input"]
+    assert [f.name for f in inner] == ["input 0", "input 0", "input 1", "w"]  # what is used
+    assert all(f.tails == [loop] for f in inner)
+    assert re.search(r"n\d+ -> n\d+ \[ltail=cluster\d+\]", source(graph))
+    assert "ltail" not in source(ti.trace(lambda x: x.exp(), ti.zeros(3)))
+
+
+def test_a_fused_step_tells_what_it_does():
     graph = fuse(ti.trace(lambda x: (x.exp() + 1.0).tanh(), ti.zeros(3)))
-    (result,) = figures(graph, "result")
-    assert "exp → add → tanh" in source(graph) and result.name == "fused"
+    assert [f.name for f in figures(graph, "result")] == ["exp → add → tanh"]
+    assert "exp → add → tanh" in source(graph)
+    graph = fuse(ti.trace(lambda x: (x.exp() + 1.0).tanh().exp().sin().cos().exp(), ti.zeros(3)))
+    assert names(graph, "result") == ["exp → add → tanh → … → cos → exp"]
+
+
+# Layout
+
+
+def test_the_gradient_flows_up_beside_the_network():
+    graph, model = training_step()
+    text, found = source(graph), figures(graph)
+    rising = {f for f in found if f.rises}
+    assert rising == {f for f in found if f.node.op and f.node.origin.backward}
+    ids = {f: f"n{i}" for i, f in enumerate(found)}
+    ups = [(f, t) for f in rising for t in f.tails if t in rising]
+    assert ups
+    for f, t in ups:
+        assert re.search(rf"{ids[f]} -> {ids[t]} \[.*dir=back", text)
+
+
+def test_many_states_of_one_step_are_one_figure():
+    model = nn.Sequential(nn.BatchNorm2d(3)).eval()
+    y = ti.trace(model, ti.zeros(2, 3, 4, 4))
+    (states,) = figures(y, "state")
+    assert [x.name for x in states.members] == ["running_mean", "running_var", "weight", "bias"]
+    assert all(f"<b>{x.name}</b>" in source(y) for x in states.members)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return (self.b(self.a(x).relu()) + x).relu()
+
+
+def test_a_deep_network_is_in_columns_with_connectors_between():
+    model = nn.Sequential(*[Block() for _ in range(8)])
+    root = picture(ti.trace(model, ti.zeros(2, 3)))
+    figures_before = [*root.figures()]
+    to_graphviz(root, {})
+    (frame,) = [x for x in root.items if not isinstance(x, Figure)]
+    assert len(frame.items) == 2 and not any(x.title for x in frame.items)
+    columns = [{*x.figures()} for x in frame.items[::-1]]  # the first one is told last
+    links = [sorted(f.name for f in c if f.kind == "connector") for c in columns]
+    assert links == [["1"], ["1"]]
+    inside = lambda f: [i for i, c in enumerate(columns) if f in c]
+    for f in (f for c in columns for f in c):
+        assert all(inside(t) in ([], inside(f)) for t in f.tails)
+    assert {*figures_before} <= {*root.figures()}
+    shallow = picture(ti.trace(model[0], ti.zeros(2, 3)))
+    assert "connector" not in {f.kind for f in shallow.figures()}
+
+
+def test_updates_are_in_few_stacks():
+    model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(6)])
+    opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step(x):
+        opt.zero_grad()
+        model(x).sum().backward()
+        opt.step()
+
+    root = picture(ti.trace(step, ti.zeros(5, 3)))
+    to_graphviz(root, {})
+    updates = [x for x in root.items if not isinstance(x, Figure) and x.title.startswith("update")]
+    below = [x for x in updates if any(a.mark == "unseen" for f in x.figures() for a in f.feeds)]
+    assert len(updates) == 12 and 0 < len(updates) - len(below) < 6
+
+
+def test_the_learning_rate_is_written_into_the_steps():
+    model = nn.Linear(3, 2)
+    opt = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(x):
+        opt.zero_grad()
+        model(x).sum().backward()
+        opt.step()
+
+    found = figures(ti.trace(step, ti.zeros(5, 3)))
+    assert [f.args for f in found if "lr" in f.args] == ["(cast(lr.0), ·)"] * 2
+    assert not [f for f in found if f.name == "cast"]
+
+
+# Colours
+
+
+def colours(graph, **options):
+    values = measure(graph, **options)
+    root = picture(graph)
+    colour(root, values)
+    return {f.name: f for f in root.figures() if f.kind in ("step", "view", "result")}
+
+
+def lightness(figure):
+    fill = figure.look["fillcolor"]
+    return sum(w * int(fill[i : i + 2], 16) for w, i in ((2, 1), (5, 3), (1, 5)))
+
+
+WIDE, SLIM = np.eye(8, dtype=np.float32), np.eye(8, 2, dtype=np.float32)
+
+
+def two_products(x):
+    return (x @ WIDE).tanh() @ SLIM
+
+
+def test_steps_are_coloured_by_their_share_of_the_flops(tmp_path):
+    graph = ti.trace(lambda x: two_products(x).T, ti.zeros(4, 8))
+    a, tanh, b, T = (flops(n) for n in graph.steps)
+    by_name = colours(graph, by="flops")
+    assert T == 0 and by_name["transpose"].share == ""
+    assert by_name["tanh"].share == f"{100 * tanh / (a + tanh + b):.0f} %"
+    first, second = (f for f in sketched(graph, "flops") if f.name == "matmul")
+    assert first.share == f"{100 * a / (a + tanh + b):.0f} %"
+    assert lightness(first) < lightness(second) < lightness(by_name["transpose"])
+    text = graph.draw(tmp_path / "g.gv", color_by="flops").read_text(encoding="utf-8")
+    assert first.share in text and f"FLOPs: {graph.flops()}" in text.replace(".0", "")
+    assert text.count("bgcolor") == 7  # of the page, and six of the scale
+
+
+def sketched(graph, by, **options):
+    root = picture(graph)
+    colour(root, measure(graph, by, **options))
+    return [*root.figures()]
+
+
+def test_by_bytes():
+    graph = ti.trace(lambda x: (x.sum(0) + 1.0).reshape(1, 8), ti.zeros(100, 8))
+    by_name = colours(graph, by="bytes")
+    assert by_name["reshape"].share == ""
+    assert int(by_name["sum"].share.removesuffix(" %")) > 90
+    assert lightness(by_name["sum"]) < lightness(by_name["add"])
+
+
+def test_by_time_the_states_stay_as_they_are():
+    state = ti.State(np.zeros(3, np.float32), name="s")
+
+    def fn(x):
+        state.assign(state + x)
+        return two_products(x.broadcast_to((64, 3)) @ WIDE[:3]).sum() + state.sum()
+
+    graph = ti.trace(fn, ti.zeros(3))
+    times = measure(graph, "time", (np.ones(3, np.float32),))
+    assert set(times.numbers) == set(graph.steps) and all(t > 0 for t in times.numbers.values())
+    assert state.numpy().tolist() == [0, 0, 0]
+
+
+def test_by_error_against_double_precision():
+    def fn(x):
+        big = x.astype("float32") + 1e4
+        return (big - 1e4) * 3.0, x * 2.0, (x > 0.0)
+
+    graph = ti.trace(fn, ti.zeros(50))
+    x = np.random.RandomState(0).rand(50).astype(np.float32)
+    found = {n.op.name: e for n, e in measure(graph, "error", x).numbers.items()}
+    assert found["greater"] == 0
+    assert found["add"] < 1e-7 and found["sub"] > 1e-5  # cancelled
+    double = ti.trace(lambda x: (x + 1e4).tanh(), ti.zeros(50, dtype="float64"))
+    assert set(measure(double, "error", x.astype(float)).numbers.values()) == {0.0}
+
+
+def test_errors_see_through_casts_loops_and_random_numbers():
+    def fn(x):
+        h = ti.scan(lambda c, v: (c + v, c * v), x[0], x)[1]
+        return (h.astype("float16").astype("float32") * ti.rand(5, 4)).sum()
+
+    graph = ti.trace(fn, ti.zeros(5, 4))
+    x = np.random.RandomState(0).rand(5, 4).astype(np.float32)
+    errors = {n.op.name: e for n, e in measure(graph, "error", x).numbers.items()}
+    assert errors["uniform"] == 0 and 0 < errors["scan"] < 1e-6
+    assert 1e-5 < errors["cast"] < 1e-2  # of half precision
+
+
+def test_by_numbers_of_ones_own(tmp_path):
+    graph = ti.trace(lambda x: x.exp().tanh(), ti.zeros(3))
+    exp, tanh = graph.steps
+    by_name = colours(graph, by={exp: 3.0, tanh: float("inf")})
+    assert by_name["exp"].share == "3" and by_name["tanh"].share == "inf"
+    assert lightness(by_name["tanh"]) == lightness(by_name["exp"])  # the end of the scale
+    assert colours(graph, by={exp: 0.0})["exp"].share == ""
+    assert "inf" in graph.draw(tmp_path / "g.gv", color_by={tanh: float("inf")}).read_text()
+
+
+def test_text_stands_out_from_its_colour():
+    for share in np.linspace(0, 1, 21):
+        fill, ink = shade(share)
+        a, b = sorted(map(luminance, (fill, ink)))
+        assert (b + 0.05) / (a + 0.05) > 3.9
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+def test_darker_is_more():
+    shades = [luminance(shade(x)[0]) for x in np.linspace(0, 1, 50)]
+    assert all(a > b for a, b in zip(shades, shades[1:]))
+
+
+@pytest.mark.parametrize("by", ["time", "error"])
+def test_what_runs_the_graph_wants_inputs(tmp_path, by):
+    graph = ti.trace(lambda x, y: x @ y, ti.zeros(2, 3), ti.zeros(3, 2))
+    with pytest.raises(ti.ArgumentError, match=r"inputs=\(\.\.\.\).*x: float32\[2, 3\], y"):
+        graph.draw(tmp_path / "g.gv", color_by=by)
+    with pytest.raises(ti.GraphError, match="was given float32"):
+        graph.draw(tmp_path / "g.gv", color_by=by, inputs=(np.zeros((2, 3), np.float32),) * 2)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("by", ["size", 3, ["flops"]])
+def test_another_colour_is_refused(tmp_path, by):
+    with pytest.raises(ti.ArgumentError, match="'flops', 'bytes', 'time', 'error'"):
+        ti.trace(lambda x: x.exp(), ti.zeros(3)).draw(tmp_path / "g.gv", color_by=by)
+
+
+def test_numbers_of_another_graph_are_refused(tmp_path):
+    a, b = (ti.trace(lambda x: x.exp(), ti.zeros(3)) for _ in "ab")
+    with pytest.raises(ti.ArgumentError, match=r"graph\.nodes"):
+        a.draw(tmp_path / "g.gv", color_by={b.steps[0]: 1.0})
 
 
 # Files

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..errors import ArgumentError
 
 PAPER, FAINT, MUTED, INK = "#ffffff", "#cfd6dd", "#5c6873", "#1f2429"
+ASIDE = "#b3bcc5"  # of arrows that are not the way of the data
 WASHES = "#f5f7f9", "#ebeff3"
 
 
@@ -19,6 +20,16 @@ BLUE = Colour("#dcebf8", "#2868a3")
 AMBER = Colour("#fcebcc", "#a8640a")
 GREEN = Colour("#c9e8da", "#12704f")
 GREY = Colour("#e9ecef", "#68727c")
+RED = Colour("#fdeceb", "#b3261e")
+
+
+def shade(share) -> tuple[str, str]:
+    """From white, 0, to dark violet, 1: lightness falls evenly, so it can be read in grey too; and
+    the colour of what is written on it. (ColorBrewer's BuPu.)"""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["BuPu"](float(share))), PAPER if share > 0.55 else INK
 
 
 def destination(path, formats) -> tuple[Path, str]:
