@@ -10,6 +10,7 @@ from ..core.spec import Spec
 from ..core.tensor import Tensor, symbol, tensor
 from ..core.trace import Trace
 from ..errors import GraphError
+from .fused import differentiable
 from .graph import Graph, nodes, subgraphs
 from .tree import changed, leaves, refilled
 
@@ -31,7 +32,7 @@ def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     args, options = refilled((examples, named), iter(symbols))
     with no_collecting(), Trace() as opened:
         outputs = [*leaves(fn(*args, **options))]
-    graph = Graph(nodes(symbols), nodes(outputs), opened.updates)
+    graph = differentiable(Graph(nodes(symbols), nodes(outputs), opened.updates))
     name_places(graph)
     return graph, opened
 
@@ -86,7 +87,7 @@ def graph(outputs, inputs) -> Graph:
 
     Raises GraphError if an output depends on a placeholder that is not among the inputs.
     """
-    found = Graph(nodes(inputs), nodes(outputs))
+    found = differentiable(Graph(nodes(inputs), nodes(outputs)))
     if early := [n for n in found.constants if n.op]:
         raise GraphError(
             f"{early[0].op.name} was computed from a State before it met a placeholder: the graph "

@@ -17,7 +17,7 @@ from .strength import strength
 from .strip import strip
 from .unroll import unroll
 
-STANDARD = strip, dead, fold, simplify, forward, cse, batch_norm, strength, cse, fuse
+STANDARD = strip, dead, fold, simplify, batch_norm, forward, strength, fold, cse, fuse
 
 
 def optimize(graph, passes=None):

@@ -4,8 +4,7 @@ from ...core.op import Op
 from ...core.tensor import Node
 from ..fused import Fused
 from ..in_place import InPlace, Memory
-from .rewrite import graph_pass
-from .split import fixed
+from .rewrite import fixed, graph_pass
 
 
 @graph_pass

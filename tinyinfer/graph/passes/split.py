@@ -1,4 +1,5 @@
 from ..graph import Graph
+from .rewrite import fixed
 
 
 def split(graph: Graph) -> tuple[Graph, Graph]:
@@ -15,12 +16,3 @@ def split(graph: Graph) -> tuple[Graph, Graph]:
     used.update(graph.outputs, graph.updates.values())
     ready = tuple(n for n in graph.steps if n in known and n in used)
     return Graph((), ready), Graph((*graph.inputs, *ready), graph.outputs, graph.updates)
-
-
-def fixed(graph) -> set:
-    """What follows from constants, and from States that the graph leaves alone."""
-    found = {n for n, s in graph.states.items() if s not in graph.updates} | set(graph.constants)
-    for n in graph.steps:
-        if n.op.pure and found.issuperset(n.inputs):
-            found.add(n)
-    return found
