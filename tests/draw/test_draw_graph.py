@@ -592,3 +592,13 @@ def test_graphviz_and_matplotlib_are_imported_only_when_drawing():
     code = "import sys, tinyinfer, tinyinfer.draw.charts; print({'graphviz', 'matplotlib'} & {*sys.modules})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+def test_a_wrapped_op_says_what_it_wraps():
+    x = ti.Spec((1, 3, 8, 8), np.dtype("float32"))
+    g = ti.trace(lambda x: ti.relu(ti.max_pool2d(x, 2) + 1.0) @ ti.ones(4, 4), x)
+    laid_out, marked = ti.optimize(g, ["layout"]), ti.optimize(g, ["in_place"])
+    assert "max_pool2d in_layout" in names(laid_out, "step")
+    wrapped = next(n.op for n in laid_out.steps if n.op.name == "in_layout")
+    assert details(wrapped, None).startswith("size 2, stride 2, layout NHWC")
+    assert "relu in_place" in names(marked, "step")

@@ -296,11 +296,12 @@ def details(op, spec) -> str:
     meant = [f.name for f in fields(op) if f.compare and getattr(op, f.name) != f.default]
     values = {name: getattr(op, name) for name in meant}
     said = (getattr(spec, "shape", None), str(getattr(spec, "dtype", None)))
-    text = ", ".join(
+    parts = (
         details(v, spec) if isinstance(v, Op) else f"{name} {short(v)}".removeprefix("ranges ")
         for name, v in values.items()
         if not isinstance(v, Graph) and v not in said
     )
+    text = ", ".join(filter(None, parts))
     return text if len(text) <= 40 else text[:39] + "…"
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.autograd import ancestors
+from ..core.op import Op
 from ..core.spec import Spec, Specs
 from ..core.tensor import Node
 from ..graph.fused import Fused
@@ -382,6 +383,9 @@ def symmetric(n) -> bool:
 
 
 def name_of(op) -> str:
-    """Of a fused step what it does, one after the other."""
+    """Of a fused step what it does, one after the other; of a wrapped op, what and how: conv2d
+    in_layout."""
+    if isinstance(inner := getattr(op, "op", None), Op):
+        return f"{name_of(inner)} {op.name}"
     names = [part.name for part in op.parts()] if isinstance(op, Fused) else [op.name]
     return " → ".join(names if len(names) <= CHAIN else [*names[:3], "…", *names[-2:]])
