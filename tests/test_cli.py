@@ -149,6 +149,12 @@ def test_summary(tinyinfer):
 def test_draw(tinyinfer):
     status, out, _ = tinyinfer("draw", "net.py", "--out", "net.gv")
     assert status == 0 and out == "net.gv\n" and "fc" in Path("net.gv").read_text()
+    status, _, _ = tinyinfer("draw", "net.py", "--color-by", "bytes", "--out", "net.gv")
+    assert status == 0 and "%" in Path("net.gv").read_text()
+    status, _, _ = tinyinfer("draw", "net.py", "--pass", "fuse", "--out", "net.gv")
+    assert status == 0 and "fused: " in Path("net.gv").read_text()
+    status, _, error = tinyinfer("draw", "net.py", "--pass", "fuze")
+    assert status == 2 and "no pass 'fuze' has run" in error
 
 
 def test_resume_a_finished_run(tinyinfer):

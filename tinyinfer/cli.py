@@ -62,6 +62,7 @@ def one_line(text) -> str:
 
 
 Data = StrEnum("Data", [*datasets.SETS])
+Cost = StrEnum("Cost", ["flops", "bytes"])
 Published = StrEnum("Published", [module.name for module in iter_modules(tables.__path__)])
 
 # fmt: off
@@ -77,6 +78,8 @@ Resume    = Annotated[bool, typer.Option("--resume", help="Go on with the run in
 DebugNan  = Annotated[bool, typer.Option("--debug-nan", help="If the loss becomes NaN, say which op made it.")]
 Weights   = Annotated[Path | None, typer.Option(help="A file of weights, the folder of a run, or one with MODEL.safetensors in it.", show_default="the newest run's")]
 Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
+ColorBy   = Annotated[Cost | None, typer.Option(help="Colour the steps by their share.")]
+Change    = Annotated[str | None, typer.Option("--pass", metavar="NAME", help="Show what this pass changes: fuse, simplify, ...", show_default=False)]
 Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, show where it was raised.")]
 # fmt: on
 
@@ -230,10 +233,16 @@ def score(file, weights, data, learned_from, test):
 
 
 @app.command()
-def draw(model: ModelFile, out: Picture = Path("graph.svg")):
-    """Draw the graph of a network."""
+def draw(
+    model: ModelFile,
+    out: Picture = Path("graph.svg"),
+    color_by: ColorBy = None,
+    change: Change = None,
+):
+    """Draw the graph of a network, or what a pass that optimizes it changes."""
     file = training.modelfile.load(model)
-    console.print(training.folder.draw(file.build(), file.input_shape, out))
+    drawn = training.folder.draw(file.build(), file.input_shape, out, color_by, change)
+    console.print(drawn)
 
 
 @app.command()

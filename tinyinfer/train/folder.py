@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ..core.tensor import placeholder
 from ..errors import ArgumentError, LoadError
+from ..graph.passes import optimize
+from ..graph.trace import trace
 from ..nn import file
 from . import checkpoint, inputs, weights
 from .loop import evaluate
@@ -85,13 +87,15 @@ class Folder:
         return [path, *pictures]
 
 
-def draw(model, input_shape, path) -> Path:
-    """The model's graph for one image. Returns the path written, a .gv where Graphviz is missing."""
-    from ..draw import graph
-
+def draw(model, input_shape, path, color_by=None, change=None) -> Path:
+    """The model's graph for one image, or the change that a pass of ti.optimize makes. Returns the
+    path written, a .gv where Graphviz is missing."""
+    image = placeholder((1, *input_shape), name="image")
     with model.in_use():
-        logits = inputs.logits_of(model, placeholder((1, *input_shape), name="image"))
-    return Path(graph.draw_tensor(logits, path))
+        graph = trace(lambda image: inputs.logits_of(model, image), image)
+    if change:
+        return optimize(graph).history.draw(change, path)
+    return graph.draw(path, color_by)
 
 
 def weights_in(path, name) -> Path:
