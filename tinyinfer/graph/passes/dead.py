@@ -5,7 +5,7 @@ from ...core.op import Op
 from ...core.spec import Specs
 from ...core.tensor import Node
 from ..control import Cond, Scan, TupleGet, While
-from ..graph import Graph, rebuilt, size, subgraphs
+from ..graph import Graph, made, rebuilt, size, subgraphs
 from .cse import cse
 from .rewrite import graph_pass, rewrite, settled, users
 
@@ -115,10 +115,7 @@ class Part(NamedTuple):
 
     def of(self, n, new):
         inputs = tuple([new[n.inputs[i]] for i in self.ins])
-        if self.op is n.op:
-            return rebuilt(n, inputs)
-        spec = self.op.infer(*[x.spec for x in inputs])
-        return Node(self.op, inputs, spec, origin=n.origin)
+        return rebuilt(n, inputs) if self.op is n.op else made(self.op, inputs, n)
 
     def get(self, n, new):
         i = self.outs.index(n.op.index)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...core.tensor import Node
 from ...ops.shape import BroadcastTo, Reshape, Slice, Transpose
-from ..graph import rebuilt
+from ..graph import made, rebuilt
 from .rewrite import graph_pass, users
 
 
@@ -208,8 +208,3 @@ def whole(n):
 
 def size(n) -> int:
     return prod(n.spec.shape)
-
-
-def made(op, inputs, n) -> Node:
-    """A step in the place of n."""
-    return Node(op, tuple(inputs), op.infer(*[x.spec for x in inputs]), origin=n.origin)

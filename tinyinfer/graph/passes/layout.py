@@ -9,7 +9,7 @@ from ...core.tensor import Node
 from ...errors import TinyinferError
 from ...ops.layout import In, Reorder, block, image_shape
 from ...ops.shape import Reshape
-from ..graph import rebuilt
+from ..graph import made, rebuilt
 from .rewrite import graph_pass
 
 
@@ -146,8 +146,3 @@ def like(x, n) -> bool:
 
 def shaped(x, shape, n) -> Node:
     return x if x.spec.shape == shape else made(Reshape(shape), (x,), n)
-
-
-def made(op, inputs, n) -> Node:
-    """A step in the place of n."""
-    return Node(op, tuple(inputs), op.infer(*[x.spec for x in inputs]), origin=n.origin)
