@@ -5,7 +5,7 @@ from ...core.op import Op
 from ...core.spec import Specs
 from ...core.tensor import Node
 from ..control import Cond, Scan, TupleGet, While
-from ..graph import Graph, made, rebuilt, size, subgraphs
+from ..graph import Graph, made, nbytes, rebuilt, subgraphs
 from .cse import cse
 from .rewrite import graph_pass, rewrite, settled, users
 
@@ -150,7 +150,7 @@ def needs(op, outs) -> tuple[dict[str, Graph], set[int], set[int]]:
     ins |= {i for i in outs if i < op.carries}
     rows = range(op.carries, op.carries + op.sequences)
     if rows and ins.isdisjoint(rows):  # something has to tell how many turns there are
-        ins.add(min(rows, key=lambda i: size(op.body.inputs[i].spec)))
+        ins.add(min(rows, key=lambda i: nbytes(op.body.inputs[i].spec)))
     return graphs, ins, outs
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...core.spec import Spec
 from ...core.tensor import Node
-from ..graph import Graph, size, subgraphs
+from ..graph import Graph, nbytes, subgraphs
 from .rewrite import graph_pass, rewrite, uniform, within
 
 LARGEST = 64 * 1024  # bytes; what is larger must not be more than it was made of
@@ -44,7 +44,7 @@ def constant(n) -> Node | None:
             if uniforms and n.op.elementwise:  # one number for all
                 corners = [x[(slice(1),) * x.ndim] for x in values]
                 value = np.broadcast_to(n.op.compute(*corners), n.spec.shape)
-            elif uniforms and n.op.view or size(n.spec) <= max(LARGEST, sum(map(held, values))):
+            elif uniforms and n.op.view or nbytes(n.spec) <= max(LARGEST, sum(map(held, values))):
                 value = n.op.compute(*values)
             else:
                 return None

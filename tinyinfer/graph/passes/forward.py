@@ -18,7 +18,7 @@ import numpy as np
 from ...core.tensor import Node
 from ...ops.shape import BroadcastTo, Reshape, Slice, Transpose
 from ..graph import made, rebuilt
-from .rewrite import graph_pass, users
+from .rewrite import graph_pass, sliced, users
 
 
 @graph_pass
@@ -160,10 +160,10 @@ class Cuts:
 
     def wanted(self, n, x) -> tuple:
         """What n, as far as it is needed, needs of its input x."""
-        cut = self.cut.get(n) or whole(n)
+        cut = self.cut.get(n) or everything(n)
         match n.op:
             case Slice(ranges):
-                return tuple([within(r, c) for r, c in zip(ranges, cut)])
+                return tuple(map(sliced, ranges, cut))
             case Transpose(axes):
                 return tuple([cut[i] for i in np.argsort(axes)])
         new = len(cut) - len(x.spec.shape)
@@ -174,15 +174,15 @@ class Cuts:
         new = {n: n for n in self.graph.sources}
         for n in self.graph.steps:
             if n in self.cut or isinstance(n.op, Slice) and n.inputs[0] in self.cut:
-                inputs = [self.sliced(n, x, new[x]) for x in n.inputs]
+                inputs = [self.operand(n, x, new[x]) for x in n.inputs]
                 new[n] = inputs[0] if isinstance(n.op, Slice) else made(n.op, inputs, n)
             else:
                 new[n] = rebuilt(n, tuple([new[x] for x in n.inputs]))
         return self.graph.mapped(new)
 
-    def sliced(self, n, x, now):
+    def operand(self, n, x, now):
         ranges = self.wanted(n, x)
-        return now if x in self.cut or ranges == whole(x) else made(Slice(ranges), (now,), n)
+        return now if x in self.cut or ranges == everything(x) else made(Slice(ranges), (now,), n)
 
 
 def nests(graph) -> set:
@@ -195,14 +195,7 @@ def nests(graph) -> set:
     return found
 
 
-def within(r, cut):
-    """The range of those places of r that `cut` names."""
-    r, cut = range(*r), range(*cut)
-    start, step = (r[cut[0]] if cut else 0), r.step * cut.step
-    return start, start + step * len(cut), step
-
-
-def whole(n):
+def everything(n):
     return tuple([(0, m, 1) for m in n.spec.shape])
 
 

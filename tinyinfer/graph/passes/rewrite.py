@@ -15,7 +15,8 @@ from ...core.spec import Spec
 from ...core.tensor import Node, Tensor
 from ...core.trace import Trace, grad_mode, mode
 from ...errors import TinyinferError
-from ..graph import Graph, rebuilt, subgraphs
+from ...ops.shape import slices
+from ..graph import Graph, expect_graph, rebuilt, subgraphs
 from ..history import Change, History
 
 PASSES = {}  # name -> pass
@@ -155,3 +156,10 @@ def everywhere(number, spec: Spec) -> Node:
 def tensor_of(x) -> Tensor:
     """Of a node; numbers stay."""
     return Tensor(x) if isinstance(x, Node) else x
+def sliced(inner, outer) -> tuple[int, int, int]:
+    """The slice of a slice, as triples: x[inner][outer] = x[sliced(inner, outer)]"""
+    (places,) = slices([outer])
+    r = range(*inner)[places]
+    return r.start, r.stop, r.step
+
+

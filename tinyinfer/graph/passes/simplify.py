@@ -23,7 +23,9 @@ from ...ops.elementwise import (
 from ...ops.linalg import MatMul, product
 from ...ops.reduce import LogSoftmax, LogSumExp, Max, Mean, Min, Prod, Softmax, Sum
 from ...ops.shape import BroadcastTo, Concat, Pad, PutSlice, Reshape, Slice, Transpose
-from .rewrite import equations, everywhere, expression, graph_pass, rewrite, settled, uniform
+from .rewrite import (
+    equations, everywhere, expression, graph_pass, rewrite, settled, sliced, uniform,
+)
 from .rewrite import tensor_of as T
 
 
@@ -243,7 +245,7 @@ def moves(n, step):
 
         # x[1:][2:5] -> x[3:6]
         case Slice(outer), Node(Slice(inner), (x,)):
-            return Slice(tuple(map(chosen, inner, outer)))(T(x))
+            return Slice(tuple(map(sliced, inner, outer)))(T(x))
 
         # what is put in and taken out again
         case Slice(outer), Node(PutSlice(inner), (x,)) if outer == inner:
@@ -352,15 +354,6 @@ def along(f, x, y):
 
 def whole(ranges, x):
     return all(range(*r) == range(n) for r, n in zip(ranges, x.spec.shape))
-
-
-def chosen(inner, outer):
-    """The triple of a slice of a slice."""
-    inner, outer = range(*inner), range(*outer)
-    if not outer:
-        return 0, 0, 1
-    step = inner.step * outer.step
-    return inner[outer[0]], inner[outer[-1]] + (1 if step > 0 else -1), step
 
 
 def moves_ones(axes, x):

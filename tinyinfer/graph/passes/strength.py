@@ -3,7 +3,7 @@ import numpy as np
 from ...core.tensor import Node
 from ...ops import sqrt
 from ...ops.elementwise import Div, Pow
-from ..graph import size
+from ..graph import nbytes
 from .fold import constant
 from .rewrite import equations, fixed, graph_pass, rewrite, settled
 from .rewrite import tensor_of as T
@@ -51,7 +51,7 @@ def quotients(known):
             ):
                 if c.value is not None:
                     return (r := reciprocal(c)) and T(x) * T(r)
-                if size(c.spec) < size(x.spec) and c.spec.dtype.itemsize > 2:
+                if nbytes(c.spec) < nbytes(x.spec) and c.spec.dtype.itemsize > 2:
                     return T(x) * (1.0 / T(c))
 
     return table
