@@ -16,7 +16,7 @@ from ...core.tensor import Node, Tensor
 from ...core.trace import Trace, grad_mode, mode
 from ...errors import TinyinferError
 from ...ops.shape import slices
-from ..graph import Graph, expect_graph, rebuilt, subgraphs
+from ..graph import Graph, rebuilt, subgraphs
 from ..history import Change, History
 
 PASSES = {}  # name -> pass
@@ -153,9 +153,6 @@ def everywhere(number, spec: Spec) -> Node:
     return Node(None, (), spec, np.broadcast_to(np.array(number, spec.dtype), spec.shape))
 
 
-def tensor_of(x) -> Tensor:
-    """Of a node; numbers stay."""
-    return Tensor(x) if isinstance(x, Node) else x
 def sliced(inner, outer) -> tuple[int, int, int]:
     """The slice of a slice, as triples: x[inner][outer] = x[sliced(inner, outer)]"""
     (places,) = slices([outer])
@@ -163,3 +160,6 @@ def sliced(inner, outer) -> tuple[int, int, int]:
     return r.start, r.stop, r.step
 
 
+def tensor_of(x) -> Tensor:
+    """Of a node; numbers stay."""
+    return Tensor(x) if isinstance(x, Node) else x
