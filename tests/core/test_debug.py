@@ -1,4 +1,4 @@
-"""TINYINFER_DEBUG=1 tells of every step that is computed."""
+"""TINYINFER_DEBUG=1 tells of every step that is computed, 2 of every pass as well."""
 
 import os
 import subprocess
@@ -14,3 +14,12 @@ def test_steps_are_told():
     assert "sum(float32[2]) -> float32[1]\n" in told
     del env["TINYINFER_DEBUG"]
     assert not subprocess.run(run, env=env, capture_output=True, check=True).stderr
+
+
+def test_passes_are_told():
+    code = "import tinyinfer as ti; ti.optimize(ti.trace(lambda x: x * 1.0 + 2.0, ti.ones(3)))"
+    for level, expected in ("1", False), ("2", True):
+        run = [sys.executable, "-c", code]
+        env = os.environ | {"TINYINFER_DEBUG": level}
+        told = subprocess.run(run, env=env, capture_output=True, check=True).stderr.decode()
+        assert ("simplify: 2 → 1 steps, FLOPs −50 %, bytes −50 %\n" in told) == expected

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..core.tensor import Node
 from ..errors import ArgumentError, RangeError
 from ..graph.fused import Fused
-from ..graph.history import Change, History, cost
+from ..graph.history import Change, History
 from .graph import render
 from .sketch import Arrow, Figure, Place, Sketch, name_of, roles, update_targets
 from .style import GREEN, GREY, MUTED, PAPER, RED
@@ -64,21 +64,12 @@ def find(history, which) -> Change:
 
 def headline(change) -> str:
     """What it saved, and the legend, in Graphviz's HTML."""
-    (before, *was), (after, *now) = cost(change.before), cost(change.after)
-    steps = f"{before} → {after} steps" if before != after else f"{after} steps"
-    shares = [f"{what} {percent(a, b)}" for what, a, b in zip(("FLOPs", "bytes"), was, now) if a]
     legend = (
         f'<font color="{RED.line}"><s>removed</s></font>   '
         f'<font color="{GREEN.line}"><b>added</b></font>   <font color="{MUTED}">kept</font>'
     )
-    lines = f"<b>{escape(change.name)}</b>: {', '.join([steps, *shares])}", legend
+    lines = f"<b>{escape(change.name)}</b>: {change.told}", legend
     return "<{0}{2}{1}{2}>".format(*lines, '<br align="left"/>')
-
-
-def percent(before, after) -> str:
-    change = 100 * (after - before) / before
-    number = f"{change:+.{int(abs(change) < 0.95)}f}" if abs(change) >= 0.05 else "±0"
-    return f"{number} %".replace("-", "−")
 
 
 class Part(NamedTuple):

@@ -22,6 +22,16 @@ class Change(NamedTuple):
         before, after = cost(self.before), cost(self.after)
         return Cost(*(b - a for b, a in zip(before, after)))
 
+    @property
+    def told(self) -> str:
+        """What it did to the costs: 22 → 6 steps, FLOPs ±0 %, bytes −78 %"""
+        (before, *was), (after, *now) = cost(self.before), cost(self.after)
+        steps = f"{before} → {after} steps" if before != after else f"{after} steps"
+        shares = [
+            f"{what} {percent(a, b)}" for what, a, b in zip(("FLOPs", "bytes"), was, now) if a
+        ]
+        return ", ".join([steps, *shares])
+
 
 class Cost(NamedTuple):
     steps: int
@@ -51,3 +61,9 @@ class History(tuple):
 
 def counted(graph):
     return map("{:,}".format, cost(graph))
+
+
+def percent(before, after) -> str:
+    change = 100 * (after - before) / before
+    number = f"{change:+.{int(abs(change) < 0.95)}f}" if abs(change) >= 0.05 else "±0"
+    return f"{number} %".replace("-", "−")

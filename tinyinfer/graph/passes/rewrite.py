@@ -4,6 +4,7 @@ A pass keeps values, not gradients: differentiate first. It runs in the graphs i
 branches first; a fused step is finished, so nothing enters it.
 """
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from functools import wraps
@@ -11,12 +12,13 @@ from time import perf_counter
 
 import numpy as np
 
+from ...core.op import DEBUG
 from ...core.spec import Spec
 from ...core.tensor import Node, Tensor
 from ...core.trace import Trace, grad_mode, mode
 from ...errors import TinyinferError
 from ...ops.shape import slices
-from ..graph import Graph, rebuilt, subgraphs
+from ..graph import Graph, expect_graph, rebuilt, subgraphs
 from ..history import Change, History
 
 PASSES = {}  # name -> pass
@@ -32,9 +34,12 @@ def graph_pass(fn):
 
     @wraps(fn)
     def run(graph: Graph, **options) -> Graph:
+        expect_graph(fn.__name__, graph)
         start = perf_counter()
         new = apply(graph, **options)
         change = Change(fn.__name__, graph, new, perf_counter() - start)
+        if DEBUG >= "2":
+            print(f"{change.name}: {change.told}", file=sys.stderr)
         return new.remembering(History((*graph.history, change)))
 
     PASSES[fn.__name__] = run
