@@ -21,10 +21,11 @@ steps are then written once more.
 from dataclasses import dataclass
 
 from ..core.autograd import ancestors
-from ..core.tensor import NUMBERS, Node, Tensor, as_tensor, symbol, tensor
+from ..core.tensor import NUMBERS, Node, Tensor, as_tensor, tensor
 from ..core.trace import mode, user_line
 from ..errors import DTypeError, GraphError, ShapeError
 from ..ops import full
+from .control import like
 from .graph import nodes
 from .lower import VALUE
 from .tree import ARRAYS, changed
@@ -95,7 +96,7 @@ class Loop:
     def __init__(self, live, record, *items):
         self.live, self.values, before = live, live.read(), None
         while before != (before := [*map(id, atoms(self.values))]):
-            self.inside = changed(self.values, like)
+            self.inside = like(self.values)
             self.once = record(self.inside)
             ways = joined(self.values, self.once.left, "before the loop", "after a turn")
             self.values = changed(ways, lambda two: two.a)
@@ -137,7 +138,7 @@ def joined(a: dict, b: dict, here, there) -> dict:
         twos = [alike(*pair) for pair in pairs]
         if None in twos:
             raise misfit(name, *pairs[twos.index(None)], here, there)
-        ways[name] = in_place(x, twos)
+        ways[name] = filled(x, twos)
     return ways
 
 
@@ -185,10 +186,6 @@ def blank(x):
     return full(x.shape, 0, x.dtype) if isinstance(x, Tensor) else x
 
 
-def like(x):
-    return symbol(x.spec, x.spec.floating) if isinstance(x, Tensor) else x
-
-
 def atoms(x) -> list:
     """What is in nested containers and is none."""
     found = []
@@ -196,7 +193,7 @@ def atoms(x) -> list:
     return found
 
 
-def in_place(x, new):
+def filled(x, new):
     """x with the next of `new` in the place of everything in it that is no container."""
     new = iter(new)
     return changed(x, lambda _: next(new))

@@ -62,7 +62,7 @@ def script(fn, *examples, **named) -> Graph:
         return record(helper.start(fn), examples, named)[0]
     except RecursionError as error:
         raise GraphError(
-            f"{line_of(error)}: a function calls itself without end, or a tensor decides when it "
+            f"{place_of(error)}: a function calls itself without end, or a tensor decides when it "
             "ends: in a graph there are no calls. Write a while loop"
         ) from None
     finally:
@@ -231,7 +231,7 @@ class Script:
         except NameError as error:
             if error.name in cells.without_value():
                 raise GraphError(
-                    f"{line_of(error)}: {error.name} has no value here on one of the paths through "
+                    f"{place_of(error)}: {error.name} has no value here on one of the paths through "
                     "the graph: give it one before"
                 ) from None
             raise
@@ -301,7 +301,7 @@ def users(f) -> bool:
     return isinstance(f, FunctionType) and not foreign(f.__code__.co_filename)
 
 
-def line_of(error):
+def place_of(error):
     """The innermost line of the user's that the error went through."""
     places = [(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__)]
     lines = [f"{Path(file).name}:{n}" for file, n in places if not foreign(file)]
@@ -372,11 +372,12 @@ def steps(*limits):
     """range(...)"""
     if not any(map(decides, limits)):
         return range(*limits)
-    start, stop, step = map(whole, (0, *limits, 1) if len(limits) == 1 else (*limits, 1)[:3])
+    start, stop, step = map(limit, (0, *limits, 1) if len(limits) == 1 else (*limits, 1)[:3])
     return Steps(start, step, -((start - stop) // step))
 
 
-def whole(x):
+def limit(x):
+    """Of a range: a whole number, as int64[]."""
     if isinstance(x, Tensor) and (x.dtype.kind not in "iu" or x.size != 1):
         raise DTypeError(f"{user_line()}: range counts in whole numbers, not to {x.spec}")
     return as_tensor(x).reshape(()).astype("int64")
