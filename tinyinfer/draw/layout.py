@@ -34,7 +34,7 @@ def in_columns(root):
             break
     if len(found) > 1:
         frame.items = [Frame(parent=frame, items=items) for items in found]
-        connect(frame.items)
+        with_connectors(frame.items)
         frame.items.reverse()  # Graphviz begins on the right
 
 
@@ -101,7 +101,7 @@ def waists(parts) -> list[bool]:
     return [on_way <= WAIST for on_way in accumulate(more[i] for i in range(len(parts)))]
 
 
-def connect(columns):
+def with_connectors(columns):
     """An arrow between columns ends in a connector, and goes on at the head of the other column."""
     column = {f: c for c in columns for f in c.figures()}
     inputs = [t for f in columns[0].figures() for t in f.tails if t not in column]

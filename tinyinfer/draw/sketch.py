@@ -23,6 +23,7 @@ from ..core.spec import Spec, Specs
 from ..core.tensor import Node
 from ..graph.fused import Fused
 from ..graph.graph import subgraphs
+from ..graph.passes.rewrite import uniform
 from ..graph.trace import name_places
 
 CHAIN = 6  # steps of a fused one that are told
@@ -47,7 +48,7 @@ class Tape:
 
     def came_in(self, n):
         """What is younger than the first step was made on the way."""
-        return n.value is None or n.born < self.steps[0].born and not same_everywhere(n.value)
+        return n.value is None or n.born < self.steps[0].born and uniform(n) is None
 
 
 @dataclass(eq=False, repr=False)
@@ -152,7 +153,7 @@ class Sketch:
         self.graph, self.root, self.given = graph, root or Frame(), given
         self.frames = {}  # the Places it is in, from outside -> Frame
         self.figures = {}  # a node, or a State in a frame -> Figure
-        self.names = state_names(graph)
+        self.names = named_states(graph)
         self.numbers = written_out(graph, self.all_steps(), self.names)
         self.results = result_names(graph)
         self.targets = self.update_targets()
@@ -336,7 +337,7 @@ def counts(n) -> bool:
     return isinstance(n.spec, Spec) and not n.spec.shape and not n.origin.backward
 
 
-def state_names(graph) -> dict[Node, str]:
+def named_states(graph) -> dict[Node, str]:
     """Of the States that have a name."""
     names = {n: getattr(state, "name", None) for n, state in graph.states.items()}
     return {n: name for n, name in names.items() if name}
@@ -345,7 +346,7 @@ def state_names(graph) -> dict[Node, str]:
 def written_out(graph, steps, names) -> dict[Node, str]:
     """Single numbers, repeated ones too, and States of one number that are not trained, such as the
     learning rate: they have many users, and are written into them."""
-    found = {n: number(n.value) for n in graph.constants if same_everywhere(n.value)}
+    found = {n: number(n.value) for n in graph.constants if uniform(n) is not None}
     found |= {n: s for n, s in names.items() if not n.spec.shape and not n.needs_grad}
     for n in steps:
         if n.inputs and n not in graph.outputs and all(x in found for x in n.inputs):
@@ -355,10 +356,6 @@ def written_out(graph, steps, names) -> dict[Node, str]:
             if same or n.op.elementwise and not n.spec.shape and len(text) <= WRITTEN:
                 found[n] = text
     return found
-
-
-def same_everywhere(array) -> bool:
-    return array.size == 1 or array.size > 1 and not any(array.strides)
 
 
 def number(array) -> str:

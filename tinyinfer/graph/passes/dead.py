@@ -26,13 +26,13 @@ def dead(graph):
 
 
 def alive(graph):
-    return settled(graph, lambda g: asked(known(g)))
+    return settled(graph, lambda g: asked_for(decided(g)))
 
 
 # What is known without running
 
 
-def known(graph):
+def decided(graph):
     """What a branch or a loop is known to return takes the place of what was taken from it."""
     returned = {}  # a step with several outputs -> {number: what it is}
 
@@ -76,7 +76,7 @@ def handed_on(op) -> set[int]:
 # What is asked for
 
 
-def asked(graph):
+def asked_for(graph):
     """Branches and loops, and the graphs in them, without what nobody asks for."""
     wanted, parts = defaultdict(set), {}
     for n in (*graph.outputs, *graph.updates.values()):

@@ -23,10 +23,10 @@ def fold(graph):
 
 
 def folded(graph):
-    return rewrite(graph, known)
+    return rewrite(graph, rule)
 
 
-def known(n) -> Node | None:
+def rule(n) -> Node | None:
     """The constant that a step is; or a loop or branch that knows more constants."""
     if n.op is None or not n.op.pure:
         return None
