@@ -87,7 +87,8 @@ def closed(n: Node) -> Node:
 
 
 def settled(graph: Graph, step) -> Graph:
-    """graph, step(graph), step(step(graph)), ... until nothing changes."""
+    """graph, step(graph), step(step(graph)), ... until nothing changes; or 20 times, should two rules
+    undo each other."""
     for _ in range(20):
         before, graph = graph, step(graph)
         if graph is before:
