@@ -119,6 +119,15 @@ def test_what_leaves_is_as_it_was():
     assert [n.spec for n in after.outputs] == [n.spec for n in graph.outputs]
 
 
+@pytest.mark.parametrize("to", BLOCKS)
+def test_what_stands_where_no_channels_are(to):
+    w, k = numbers(RNG, 9, 3, 1, 1), numbers(RNG, 1, 2, 2, 2, 8)
+    conv = lambda x: In(ti.ops.conv.Conv2d(), "NCHW8c", 3)(x, w)
+    x = numbers(RNG, 1, 1, 2, 2, 8)
+    for fn in conv, lambda x: conv(x) + 1, lambda x: conv(x) * 2 + k, lambda x: ti.relu(x + 1):
+        laid_out(ti.trace(fn, ti.tensor(x)), [x], to)
+
+
 def test_images_inside_a_loop():
     v = ti.State(numbers(RNG, 3, 3, 1, 1))
     fn = lambda x: ti.scan(lambda h, r: (ti.relu(ti.conv2d(h, v) + r), h.sum()), x[0], x)[0]

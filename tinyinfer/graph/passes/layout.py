@@ -28,10 +28,13 @@ def layout(graph, to="NHWC"):
     return graph if all(n is m for n, m in new.items()) else graph.mapped(new)
 
 
+ZERO = np.zeros(())
+
+
 class Image:
     """One image, in one layout or in several."""
 
-    def __init__(self, form, layout, channels, padding=0):
+    def __init__(self, form, layout, channels, padding=ZERO):
         self.forms, self.channels = {layout: form}, channels
         self.padding = padding  # what stands in the lanes of a block that are no channels, if known
 
@@ -41,6 +44,11 @@ class Image:
             source, form = next(iter(self.forms.items()))
             self.forms[to] = made(Reorder(source, to, self.channels), (form,), n)
         return self.forms[to]
+
+    def lacks_nothing(self, layout) -> bool:
+        """Is it all there, laid out anew, also what stands in its padding?"""
+        full = not block(layout) or self.channels % block(layout) == 0
+        return full or self.padding is not None and not self.padding.any()
 
 
 class Layouts:
@@ -52,16 +60,19 @@ class Layouts:
 
     def as_it_was(self, n) -> Node:
         """In the layout that it has in the graph."""
-        if n in self.new:
-            return self.new[n]
-        image, layout = self.images[n]
-        return image.laid_out(layout, n)
+        if n not in self.new:
+            image, layout = self.images[n]
+            if layout == self.to or not n.op.elementwise or image.lacks_nothing(layout):
+                return image.laid_out(layout, n)
+            self.new[n] = rebuilt(n, tuple(map(self.as_it_was, n.inputs)))
+        return self.new[n]
 
     def image(self, x, layout, channels=None) -> Image:
         """x, which has this layout in the graph."""
         if x not in self.images or self.images[x][1] != layout:
             channels = image_shape(layout, x.spec.shape, channels)[1]
-            self.images[x] = Image(self.as_it_was(x), layout, channels), layout
+            padding = None if block(layout) else ZERO
+            self.images[x] = Image(self.as_it_was(x), layout, channels, padding), layout
         return self.images[x][0]
 
     def reorder(self, n) -> bool:
@@ -114,7 +125,7 @@ class Layouts:
             return image.laid_out(self.to, n), image.padding
         image, was = self.images.get(x, (None, None))
         if image and was == layout and self.to in image.forms:
-            return image.forms[self.to], 0
+            return image.forms[self.to], ZERO
         x, rank = self.as_it_was(x), 5 if block(self.to) else 4
         if layout == self.to or prod(x.spec.shape) == 1 and len(x.spec.shape) <= rank:
             return x, x.value if prod(x.spec.shape) == 1 else None
@@ -125,7 +136,7 @@ class Layouts:
         if own == 1 and block(self.to):
             x = x if layout == "NCHW" else made(Reorder(layout, "NCHW"), (x,), n)
             return shaped(x, (*x.spec.shape, 1), n), None
-        return (x if layout == self.to else made(Reorder(layout, self.to, own), (x,), n)), 0
+        return (x if layout == self.to else made(Reorder(layout, self.to, own), (x,), n)), ZERO
 
 
 def padded(op, paddings):
