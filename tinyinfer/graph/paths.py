@@ -77,13 +77,13 @@ class Recording:
     """One way: {name: value} as it left the variables, and what the States became."""
 
     def __init__(self, trace, left):
-        self.born, self.updates, self.left = trace.born, trace.updates, left
+        self.has, self.updates, self.left = trace.has, trace.updates, left
 
     def replay(self, outputs, symbols=(), xs=()):
         """The same steps once more, in the open trace, with xs in the places of the symbols."""
         new = dict(zip(nodes(symbols), nodes(xs)))
-        has = lambda n: n.op is not None and n.value is None and n.born > self.born
-        for n in filter(has, ancestors([*nodes(outputs), *self.updates.values()], has)):
+        ends = *nodes(outputs), *self.updates.values()
+        for n in filter(self.has, ancestors(ends, self.has)):
             inputs = tuple([new.get(x, x) for x in n.inputs])
             new[n] = Node(n.op, inputs, n.spec, None, n.needs_grad, n.owner, n.origin)
         mode.trace.nodes.update((s, new.get(n, n)) for s, n in self.updates.items())
