@@ -9,7 +9,7 @@ result: so fusing two steps saves what was between them.
 from typing import NamedTuple
 
 from ..core.tensor import Node
-from .graph import Graph, flops, macs, traffic
+from .graph import Graph, expect_graph, flops, macs, traffic
 from .table import table
 
 
@@ -80,4 +80,4 @@ def numbers(x, share):
 
 def analyze(graph: Graph) -> Analysis:
     """What each step of the graph costs: FLOPs, MACs, bytes read and written, FLOPs for each byte."""
-    return Analysis(graph)
+    return Analysis(expect_graph("analyze", graph))

@@ -43,7 +43,7 @@ def save(graph, path):
     Whatever happens meanwhile, `path` has what it had before, or all of the new.
     Raises OSError if the disk refuses.
     """
-    arrays = values(graph)
+    arrays = values(graph.verify())
     if HEADER in arrays:
         raise ArgumentError(f"save: {HEADER!r} is the format's own name: call that State otherwise")
     about = {"format": FORMAT, "version": VERSION, "graph": to_text(graph).split("\n")}

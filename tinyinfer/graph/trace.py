@@ -7,15 +7,15 @@ from inspect import signature
 import numpy as np
 
 from ..core.spec import Spec
-from ..core.tensor import Tensor, symbol, tensor
+from ..core.tensor import Tensor, placeholder, symbol, tensor
 from ..core.trace import Trace
 from ..errors import GraphError
 from .fused import differentiable
 from .graph import Graph, nodes, subgraphs
-from .tree import changed, leaves, refilled
+from .tree import changed, leaves, refilled, tensors_of
 
 
-def trace(fn, *examples, **named) -> Graph:
+def trace(fn, /, *examples, **named) -> Graph:
     """The graph of `fn` for inputs like the examples: their shapes and dtypes count, not their values.
 
     Examples are tensors, arrays or Specs, or lists, tuples and dicts of them; anything else is a
@@ -31,18 +31,37 @@ def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     symbols = [like(x, given.get(id(x))) for x in leaves((examples, named))]
     args, options = refilled((examples, named), iter(symbols))
     with no_collecting(), Trace() as opened:
-        outputs = [*leaves(fn(*args, **options))]
+        outputs = results(fn(*args, **options))
     graph = differentiable(Graph(nodes(symbols), nodes(outputs), opened.updates))
     name_places(graph)
     return graph, opened
 
 
 def as_example(x):
-    return tensor(x) if isinstance(x, np.ndarray) else x
+    """A tensor of its own for each place, though two may be given the same."""
+    if isinstance(x, Spec):
+        return placeholder(x.shape, x.dtype)
+    return (
+        tensor(x) if isinstance(x, np.ndarray) else Tensor(x.node) if isinstance(x, Tensor) else x
+    )
 
 
 def like(x, name) -> Tensor:
-    return symbol(x, name=name) if isinstance(x, Spec) else symbol(x.spec, x.requires_grad, name)
+    return symbol(x.spec, x.requires_grad, name)
+
+
+def results(returned) -> list[Tensor]:
+    """The tensors in what a function returned; numbers and arrays are constants."""
+
+    def expect(x):
+        if not isinstance(x, Tensor | str | None):
+            raise GraphError(
+                "a graph gives tensors, in lists, tuples and dicts: this function returned a "
+                f"{type(x).__name__}"
+            )
+        return x
+
+    return [*leaves(changed(tensors_of(returned), expect))]
 
 
 def name_places(graph):
@@ -67,7 +86,7 @@ def argument_names(fn, examples, named):
         bound = signature(getattr(fn, "forward", fn)).bind(*examples, **named)
     except (TypeError, ValueError):
         return []
-    return [(name, x) for name, x in bound.arguments.items() if isinstance(x, Tensor | Spec)]
+    return [(name, x) for name, x in bound.arguments.items() if isinstance(x, Tensor)]
 
 
 @contextmanager
@@ -85,9 +104,16 @@ def no_collecting():
 def graph(outputs, inputs) -> Graph:
     """The graph between placeholders and what was made of them: define, then run.
 
-    Raises GraphError if an output depends on a placeholder that is not among the inputs.
+    Raises GraphError if an output depends on a placeholder that is not among the inputs, or if an
+    input is none.
     """
-    found = differentiable(Graph(nodes(inputs), nodes(outputs)))
+    inputs = [*leaves(inputs)]
+    if known := [x for x in inputs if x.node.value is not None]:
+        raise GraphError(
+            f"an input, {known[0].node!r}, has a value, so what was made of it has one: make it with "
+            "ti.placeholder, or see ti.trace"
+        )
+    found = differentiable(Graph(nodes(inputs), nodes(results(outputs))))
     if early := [n for n in found.constants if n.op]:
         raise GraphError(
             f"{early[0].op.name} was computed from a State before it met a placeholder: the graph "

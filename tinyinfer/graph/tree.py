@@ -1,5 +1,7 @@
 """Containers of tensors: lists, tuples and dicts, one inside the other."""
 
+from copy import copy
+
 import numpy as np
 
 from ..core.spec import Spec
@@ -29,7 +31,9 @@ def tensors_of(x):
 
 def changed(x, fn):
     if isinstance(x, dict):
-        return type(x)((k, changed(inner, fn)) for k, inner in x.items())
+        new = copy(x)  # some know more than their items: a defaultdict its default
+        new.update({k: changed(inner, fn) for k, inner in x.items()})
+        return new
     if isinstance(x, list | tuple) and not isinstance(x, Spec):
         inside = [changed(inner, fn) for inner in x]
         return type(x)(*inside) if hasattr(x, "_fields") else type(x)(inside)

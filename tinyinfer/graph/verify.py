@@ -1,7 +1,7 @@
 """What must hold in every graph. Each rule has a sentence, which is what is said when it is broken.
 
 1. Every value is defined once, and before it is used: so there is no cycle.
-2. Every value is an input, a constant, the symbol of a living State, or made by a step.
+2. Every value is an input, a constant, the symbol of a living State of its spec, or made by a step.
 3. The spec of a step is what its op infers: that checks shapes, dtypes, and the graphs inside.
 4. The spec of a constant is that of its array; what a State becomes has the spec of the State.
 5. A graph inside a step is closed: what it uses comes in through its inputs.
@@ -34,8 +34,8 @@ def verify(graph):
         if wrong := wrong_constant(n):
             raise GraphError(f"{called(graph, n)}: {wrong}")
     for n, state in graph.states.items():
-        if state is None:
-            raise GraphError(f"{user(graph, n)} depends on {wrong_leaf(n)}")
+        if wrong := wrong_state(n, state):
+            raise GraphError(f"{user(graph, n)} depends on {wrong}")
     for state, n in graph.updates.items():
         if wrong := wrong_update(state, n):
             raise GraphError(f"{wrong}: {called(graph, n)}")
@@ -89,7 +89,11 @@ def wrong_constant(n) -> str:
     return "" if spec == n.spec else f"its array is a {spec}"
 
 
-def wrong_leaf(n) -> str:
+def wrong_state(n, state) -> str:
+    """A free symbol is that of a State, which is alive and as it was."""
+    if state is not None:
+        was = f"{state.name or 'a State'} as it was, a {n.spec}"
+        return "" if state.spec == n.spec else f"{was}: now it is a {state.spec}. Trace again"
     if n.owner is not None:
         return f"the symbol of a State {n.spec} that is gone: keep it, or its module, alive"
     return (
