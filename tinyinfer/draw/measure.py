@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from statistics import median
 from time import perf_counter
 
@@ -75,18 +76,8 @@ def given(graph, by, inputs) -> list[np.ndarray]:
             f"draw: color_by={by!r} runs the graph: pass inputs=(...), arrays for {wanted}"
         )
     arrays = [np.asarray(x) for x in (inputs if isinstance(inputs, tuple | list) else [inputs])]
-    graph._expect([spec_of(x) for x in arrays])
+    graph.expect([spec_of(x) for x in arrays])
     return arrays
-
-
-def run(graph, arrays, call, wrap=lambda x: x) -> dict:
-    """{node: value}. Unlike graph.run it leaves the States as they are."""
-    env = dict(zip(graph.inputs, map(wrap, arrays), strict=True))
-    env |= {n: wrap(n.value) for n in graph.constants}
-    env |= {n: wrap(state.node.value) for n, state in graph.states.items()}
-    for n in graph.steps:
-        env[n] = call(n, [env[x] for x in n.inputs])
-    return env
 
 
 def seconds(graph, arrays) -> dict[Node, float]:
@@ -100,14 +91,15 @@ def seconds(graph, arrays) -> dict[Node, float]:
         return y
 
     for _ in range(RUNS):
-        run(graph, arrays, call)
+        graph.interpret(arrays, attrgetter("value"), call)
     return {n: median(found) for n, found in times.items()}
 
 
 def errors(graph, arrays) -> dict[Node, float]:
     """|y - exact| / |exact|, where the exact value comes from the exact inputs."""
-    found = run(graph, arrays, lambda n, xs: n.op.compute(*xs))
-    exact = run(graph, arrays, lambda n, xs: wide(in_float64(n).compute(*xs)), wide)
+    found = graph.interpret(arrays, attrgetter("value"), lambda n, xs: n.op.compute(*xs))
+    call = lambda n, xs: wide(in_float64(n).compute(*xs))
+    exact = graph.interpret(map(wide, arrays), lambda n: wide(n.value), call)
     return {n: distance(found[n], exact[n]) for n in graph.steps}
 
 
