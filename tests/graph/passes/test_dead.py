@@ -296,3 +296,14 @@ def test_a_long_body():
 
     after = dead(ti.trace(lambda x: ti.scan(turn, (x[0], x[0]), x)[0][0], ti.tensor(x)))
     assert len(control(after).op.body.steps) == 5_000
+
+
+def test_loops_in_loops_are_looked_through_once():
+    def nested(x, depth=24):  # if each asked the one inside twice, this would not end
+        if depth == 0:
+            return x * 2.0
+        more = lambda i, x: i < 1
+        return ti.while_loop(more, lambda i, x: (i + 1, nested(x, depth - 1)), ti.tensor(0), x)[1]
+
+    graph = ti.trace(nested, ti.ones(3))
+    assert np.array_equal(dead(graph).run(np.ones(3, np.float32)), [2, 2, 2])

@@ -1,5 +1,6 @@
 from collections import defaultdict
 from typing import NamedTuple
+from weakref import WeakSet
 
 from ...core.op import Op
 from ...core.spec import Specs
@@ -25,8 +26,14 @@ def dead(graph):
     return alive(graph)
 
 
+FINISHED = WeakSet()  # there is no more to find: a graph in a loop is asked about again and again
+
+
 def alive(graph):
-    return settled(graph, lambda g: asked_for(decided(g)))
+    if graph not in FINISHED:
+        graph = settled(graph, lambda g: asked_for(decided(g)))
+        FINISHED.add(graph)
+    return graph
 
 
 # What is known without running
