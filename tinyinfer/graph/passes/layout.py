@@ -28,7 +28,7 @@ def layout(graph, to="NHWC"):
     return graph if all(n is m for n, m in new.items()) else graph.mapped(new)
 
 
-ZERO = np.zeros(())
+ZERO = np.zeros((), int)
 
 
 class Image:
