@@ -28,7 +28,7 @@ from ..ops import full
 from .control import like
 from .graph import nodes
 from .lower import VALUE
-from .tree import ARRAYS, changed
+from .tree import ARRAYS, changed, leaves, refilled
 
 RESULT = ""  # what a function returned, beside the variables
 PLAIN = *NUMBERS, str, bytes, type(None)
@@ -100,15 +100,15 @@ class Loop:
             self.once = record(self.inside)
             ways = joined(self.values, self.once.left, "before the loop", "after a turn")
             self.values = changed(ways, lambda two: two.a)
-        self.start = tensors(self.values)
+        self.start = (*leaves(self.values),)
         self.after = [two.b for two in atoms(ways) if isinstance(two.a, Tensor)]
-        self.symbols = [*items, *tensors(self.inside)]
+        self.symbols = [*items, *leaves(self.inside)]
 
     def turn(self, *xs):
         return self.once.replay(self.after, self.symbols, xs)
 
     def end(self, results):
-        self.live.write(refilled(self.values, tensors(results)))
+        self.live.write(refilled(self.values, leaves(results)))
 
 
 @dataclass(eq=False)
@@ -197,13 +197,3 @@ def filled(x, new):
     """x with the next of `new` in the place of everything in it that is no container."""
     new = iter(new)
     return changed(x, lambda _: next(new))
-
-
-def tensors(x) -> tuple:
-    return tuple([leaf for leaf in atoms(x) if isinstance(leaf, Tensor)])
-
-
-def refilled(x, new):
-    """x with the next of `new` in the place of each tensor."""
-    new = iter(new)
-    return changed(x, lambda leaf: next(new) if isinstance(leaf, Tensor) else leaf)

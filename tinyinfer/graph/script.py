@@ -33,9 +33,9 @@ from ..ops import arange, logical_and, logical_not, logical_or
 from .control import cond, scan, while_loop
 from .graph import Graph
 from .lower import HELPER, lowered
-from .paths import RESULT, Cells, Loop, Recording, atoms, contents, joined, refilled, tensors
+from .paths import RESULT, Cells, Loop, Recording, atoms, contents, joined
 from .trace import record
-from .tree import changed
+from .tree import changed, leaves, refilled
 
 
 def script(fn, *examples, **named) -> Graph:
@@ -218,7 +218,8 @@ class Script:
 
         loop = Loop(live, lambda values: self.recorded(cells, live, run, values), k)
         turn = lambda k, *xs: (k + 1, *loop.turn(k, *xs))
-        loop.end(tensors(while_loop(more, turn, tensor(0), *loop.start))[1:])
+        _, *ends = leaves(while_loop(more, turn, tensor(0), *loop.start))
+        loop.end(ends)
 
     def recorded(self, cells, live, run, values=()):
         """Run it on the side, from these values of its variables; afterwards they are as before."""

@@ -28,8 +28,8 @@ def trace(fn, /, *examples, **named) -> Graph:
 def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     examples, named = changed((examples, named or {}), as_example)
     given = {id(x): name for name, x in argument_names(fn, examples, named)}
-    symbols = [like(x, given.get(id(x))) for x in leaves((examples, named))]
-    args, options = refilled((examples, named), iter(symbols))
+    symbols = [symbol(x.spec, x.requires_grad, given.get(id(x))) for x in leaves((examples, named))]
+    args, options = refilled((examples, named), symbols)
     with no_collecting(), Trace() as opened:
         outputs = results(fn(*args, **options))
     graph = differentiable(Graph(nodes(symbols), nodes(outputs), opened.updates))
@@ -44,10 +44,6 @@ def as_example(x):
     return (
         tensor(x) if isinstance(x, np.ndarray) else Tensor(x.node) if isinstance(x, Tensor) else x
     )
-
-
-def like(x, name) -> Tensor:
-    return symbol(x.spec, x.requires_grad, name)
 
 
 def results(returned) -> list[Tensor]:

@@ -12,7 +12,7 @@ ARRAYS = (*NUMBERS, np.ndarray, np.generic)
 
 def leaves(x):
     """The tensors in nested lists, tuples and dicts, in their order."""
-    if isinstance(x, Tensor | Spec):
+    if isinstance(x, Tensor):
         yield x
     elif isinstance(x, list | tuple | dict):
         for inner in x.values() if isinstance(x, dict) else x:
@@ -21,7 +21,8 @@ def leaves(x):
 
 def refilled(x, tensors):
     """The same containers, with the next of `tensors` in the place of each tensor."""
-    return changed(x, lambda leaf: next(tensors) if isinstance(leaf, Tensor | Spec) else leaf)
+    tensors = iter(tensors)
+    return changed(x, lambda leaf: next(tensors) if isinstance(leaf, Tensor) else leaf)
 
 
 def tensors_of(x):
