@@ -22,15 +22,9 @@ from safetensors import deserialize
 from ..errors import ArgumentError, GraphError, LoadError
 from .graph import Graph
 from .parse import parse_graph
-from .text import to_text, values
+from .text import NAMES, to_text, values
 
-# fmt: off
-DTYPES = {
-    "F16": "float16", "F32": "float32", "F64": "float64", "BOOL": "bool",
-    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
-    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
-}
-# fmt: on
+DTYPES = {name.upper(): d for d, name in NAMES.items()}  # as safetensors calls them
 HEADER, CHECKSUM = "__metadata__", "crc32"
 FORMAT, VERSION = "tinyinfer graph", 1
 TEXT, ARRAYS = "graph.json", "arrays.safetensors"
