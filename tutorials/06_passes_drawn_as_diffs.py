@@ -166,16 +166,16 @@ print([n.op.name for n in body.steps])
 # %% [markdown]
 # ## Moving
 #
-# **forward**: a transpose computes nothing, but it stands between steps that could be one loop. It
+# **move**: a transpose computes nothing, but it stands between steps that could be one loop. It
 # moves past elementwise steps towards the result, and where it meets its inverse, both are gone. The
 # other way go steps that make less: `relu` after the pool has a quarter of the work, and the same
 # result, since it never changes which of four numbers is the largest.
 
 # %%
-show(passes.forward, lambda x: ti.relu(x.mT * 2.0).mT, x)
+show(passes.move, lambda x: ti.relu(x.mT * 2.0).mT, x)
 
 # %%
-show(passes.forward, lambda x: ti.max_pool2d(ti.relu(x), 2), image)
+show(passes.move, lambda x: ti.max_pool2d(ti.relu(x), 2), image)
 
 # %% [markdown]
 # **layout**: an image is stored channel by channel, NCHW, or with its channels innermost, NHWC, or in

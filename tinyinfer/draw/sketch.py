@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.autograd import ancestors
-from ..core.op import Op
 from ..core.spec import Spec, Specs
 from ..core.tensor import Node
 from ..graph.fused import Fused
 from ..graph.graph import subgraphs
 from ..graph.passes.rewrite import uniform
 from ..graph.trace import name_places
+from ..ops.wrapped import Wrapped
 
 CHAIN = 6  # steps of a fused one that are told
 WRITTEN = 24  # letters of a formula that is written into a step
@@ -382,7 +382,7 @@ def symmetric(n) -> bool:
 def name_of(op) -> str:
     """Of a fused step what it does, one after the other; of a wrapped op, what and how: conv2d
     in_layout."""
-    if isinstance(inner := getattr(op, "op", None), Op):
-        return f"{name_of(inner)} {op.name}"
+    if isinstance(op, Wrapped):
+        return f"{name_of(op.op)} {op.name}"
     names = [part.name for part in op.parts()] if isinstance(op, Fused) else [op.name]
     return " → ".join(names if len(names) <= CHAIN else [*names[:3], "…", *names[-2:]])

@@ -1,18 +1,13 @@
 """A mark: this step may write its result over one of its inputs. A fused step carries it itself."""
 
-from ..core.op import Op
 from ..errors import ShapeError
+from ..ops.wrapped import Wrapped
 
 
-class InPlace(Op):
+class InPlace(Wrapped):
     """y = op(xs), which may be written over xs[over]; the definition changes no input"""
 
-    op: Op
     over: int = 0
-
-    pure = property(lambda self: self.op.pure)
-    differentiable = property(lambda self: self.op.differentiable)
-    broadcasts = property(lambda self: self.op.broadcasts)
 
     def infer(self, *xs):
         return room(self.op.infer(*xs), xs[self.over])

@@ -10,7 +10,7 @@ from ..core.spec import Spec
 from ..core.tensor import Tensor, placeholder, symbol, tensor
 from ..core.trace import Trace
 from ..errors import GraphError
-from .fused import differentiable
+from .gradient import differentiable
 from .graph import Graph, nodes, subgraphs
 from .tree import changed, leaves, refilled, tensors_of
 

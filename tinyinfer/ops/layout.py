@@ -12,6 +12,7 @@ import numpy as np
 from ..core.op import Op
 from ..core.spec import Spec
 from ..errors import ArgumentError, ShapeError
+from .wrapped import Wrapped
 
 BLOCKS = {"NCHW": 0, "NHWC": 0, "NCHW8c": 8, "NCHW16c": 16}  # layout -> channels in a block
 
@@ -34,18 +35,10 @@ class Reorder(Op):
         return Reorder(self.target, self.source, channels)(g),
 
 
-class In(Op, name="in_layout"):
+class In(Wrapped, name="in_layout"):
     """y = op(x, ...), with the images x, of so many channels, and y in a layout"""
-    op: Op
     layout: str
     channels: int
-
-    pure = property(lambda self: self.op.pure)
-    differentiable = property(lambda self: self.op.differentiable)
-    broadcasts = property(lambda self: self.op.broadcasts)
-    anchor = property(lambda self: self.op.anchor)
-    epilogue = property(lambda self: self.op.epilogue)
-    mac = property(lambda self: self.op.mac)
 
     def back(self, channels): return Reorder(self.layout, "NCHW", channels)
 

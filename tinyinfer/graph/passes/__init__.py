@@ -8,11 +8,11 @@ from .batch_norm import batch_norm
 from .cse import cse
 from .dead import dead
 from .fold import fold
-from .forward import forward
 from .freeze import freeze
 from .fuse import fuse
 from .in_place import in_place
 from .layout import layout
+from .move import move
 from .rewrite import PASSES
 from .simplify import simplify
 from .split import split
@@ -20,7 +20,7 @@ from .strength import strength
 from .strip import strip
 from .unroll import unroll
 
-STANDARD = strip, dead, fold, simplify, batch_norm, forward, strength, fold, cse, fuse
+STANDARD = strip, dead, fold, simplify, batch_norm, move, strength, fold, cse, fuse
 
 
 def optimize(graph, passes=None):

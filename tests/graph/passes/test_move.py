@@ -5,7 +5,7 @@ import pytest
 from nets import SEEDS, chain, count, keeps, network, numbers, ops, training
 
 import tinyinfer as ti
-from tinyinfer.graph.passes.forward import forward, regrouped
+from tinyinfer.graph.passes.move import move, regrouped
 
 RNG = np.random.RandomState(0)
 
@@ -13,19 +13,19 @@ RNG = np.random.RandomState(0)
 def moved(fn, *shapes):
     """The graph of fn after moving; it was checked."""
     xs = [numbers(RNG, *s) for s in shapes]
-    return keeps(forward, ti.trace(fn, *map(ti.tensor, xs)), xs)
+    return keeps(move, ti.trace(fn, *map(ti.tensor, xs)), xs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_networks(seed):
     graph, xs = network(seed)
-    after = keeps(forward, graph, xs)
+    after = keeps(move, graph, xs)
     assert count(after, "transpose", "reshape") <= count(graph, "transpose", "reshape") + 1
     assert after.flops() <= graph.flops()
 
 
 def test_a_training_step():
-    keeps(forward, *training())
+    keeps(move, *training())
 
 
 # Towards the results
@@ -134,7 +134,7 @@ def test_not_a_number_remains_one():
     for f in ti.relu, ti.floor, ti.round, lambda x: ti.clip(x, -0.5, 0.5), ti.leaky_relu:
         graph = ti.trace(lambda x, f=f: f(x).max(0), ti.tensor(x))
         with np.errstate(invalid="ignore"):
-            keeps(forward, graph, [x])
+            keeps(move, graph, [x])
 
 
 def test_what_came_in_is_not_looked_behind():
@@ -142,7 +142,7 @@ def test_what_came_in_is_not_looked_behind():
     x = ti.placeholder((2, 3))
     turned = x.mT
     graph = ti.graph(ti.relu(turned.mT), turned)
-    keeps(forward, graph, [numbers(RNG, 3, 2)])
+    keeps(move, graph, [numbers(RNG, 3, 2)])
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_what_came_in_is_not_looked_behind():
 def test_twenty_thousand_steps(step):
     graph = chain(step)
     x = numbers(RNG, 3, 3)
-    keeps(forward, graph, [x])
+    keeps(move, graph, [x])
 
 
 def test_a_cut_goes_all_the_way():
     graph = chain(lambda x, i: ti.relu(x) if i % 1000 else x[:-1], shape=(50, 3))
-    after = keeps(forward, graph, [numbers(RNG, 50, 3)])
+    after = keeps(move, graph, [numbers(RNG, 50, 3)])
     assert ops(after)[0] == "slice" and count(after, "slice") == 1

@@ -22,7 +22,7 @@ from .rewrite import graph_pass, sliced, users
 
 
 @graph_pass
-def forward(graph):
+def move(graph):
     """Move transposes and reshapes towards the results, where they meet and cancel, and maxima and
     slices towards the inputs, so that there is less to compute:
     relu(x.mT).mT -> relu(x); max_pool(relu(x)) -> relu(max_pool(x)); (x * y)[0] -> x[0] * y[0]
