@@ -148,7 +148,10 @@ def needs(op, outs) -> tuple[dict[str, Graph], set[int], set[int]]:
     needed needs what it becomes; and that perhaps other carries."""
     idle = handed_on(op)
     while True:
-        graphs = {k: alive(g if k == "test" else giving(g, outs)) for k, g in subgraphs(op).items()}
+        graphs = {
+            name: alive(with_outputs(g, outs) if name in op.giving else g)
+            for name, g in subgraphs(op).items()
+        }
         ins = set().union(*map(used_inputs, graphs.values()))
         more = {i for i in ins if i < op.carries} - idle - outs
         if not more:
@@ -166,7 +169,7 @@ def used_inputs(graph) -> set[int]:
     return {i for i, x in enumerate(graph.inputs) if used[x]}
 
 
-def giving(graph, outs):
+def with_outputs(graph, outs):
     if len(outs) == len(graph.outputs):
         return graph
     return Graph(graph.inputs, [graph.outputs[i] for i in sorted(outs)])
