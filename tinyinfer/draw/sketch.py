@@ -40,7 +40,7 @@ class Tape:
     def __post_init__(self):
         nodes = ancestors(self.outputs, through=lambda n: True)
         self.steps = [n for n in nodes if n.op]
-        self.states = {n: n.owner() for n in nodes if n.owner and not n.op}
+        self.states = {n: n.state for n in nodes if n.owner and not n.op}
         data = [n for n in nodes if not n.owner and not n.op]
         self.inputs = [n for n in data if self.came_in(n)]
         self.constants = [n for n in data if not self.came_in(n)]

@@ -19,8 +19,8 @@ def trace(fn, /, *examples, **named) -> Graph:
     """The graph of `fn` for inputs like the examples: their shapes and dtypes count, not their values.
 
     Examples are tensors, arrays or Specs, or lists, tuples and dicts of them; anything else is a
-    constant of the graph. What States would become is in `graph.updates`; after tracing they are as before.
-    Raises GraphError where Python would have to look at a value that is not there yet.
+    constant of the graph. What States would become is in `graph.updates`; after tracing they are as
+    before. Raises GraphError where Python would have to look at a value that is not there yet.
     """
     return record(fn, examples, named)[0]
 
@@ -39,11 +39,14 @@ def record(fn, examples, named=None) -> tuple[Graph, Trace]:
 
 def as_example(x):
     """A tensor of its own for each place, though two may be given the same."""
-    if isinstance(x, Spec):
-        return placeholder(x.shape, x.dtype)
-    return (
-        tensor(x) if isinstance(x, np.ndarray) else Tensor(x.node) if isinstance(x, Tensor) else x
-    )
+    match x:
+        case Spec():
+            return placeholder(x.shape, x.dtype)
+        case np.ndarray():
+            return tensor(x)
+        case Tensor():
+            return Tensor(x.node)
+    return x
 
 
 def results(returned) -> list[Tensor]:
