@@ -152,6 +152,7 @@ def test_what_came_in_is_not_looked_behind():
         lambda x, i: x * x.mT if i % 3 else ti.tanh(x.mT),
         lambda x, i: ti.relu(x) if i % 50 else x[::-1][:, :3],
         lambda x, i: x.reshape(3, 3) if i % 2 else ti.relu(x).reshape(9),
+        lambda x, i: x.reshape(3, 3).mT if i % 2 else ti.relu(x).reshape(9),
     ],
 )
 def test_twenty_thousand_steps(step):
