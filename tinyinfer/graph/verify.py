@@ -41,7 +41,10 @@ def verify(graph):
             raise GraphError(f"{wrong}: {called(graph, n)}")
     for n in misplaced(graph):
         value = f"%{graph.names[n.inputs[n.op.over]]}"
-        raise GraphError(f"{called(graph, n)}: it may overwrite {value}, which is needed after it")
+        raise GraphError(
+            f"{called(graph, n)}: it may overwrite {value}, which is "
+            "needed after it. in_place is to be the last pass"
+        )
 
 
 def expect_nodes(graph):
