@@ -1,14 +1,21 @@
 """Small networks, drawn at random, and what holds of every pass on any graph."""
 
+from pathlib import Path
+
 import numpy as np
 from lenet import batches, make
 
 import tinyinfer as ti
-from tinyinfer import nn
+from tinyinfer import nn, train
 from tinyinfer.graph.graph import subgraphs
 
 DTYPES = "float32", "float64"
 SEEDS = range(12)
+LENET = Path(__file__).parents[2] / "models" / "lenet.py"
+
+
+def lenet5():
+    return train.modelfile.load(LENET).build().eval()
 
 
 def numbers(rng, *shape, dtype="float32"):

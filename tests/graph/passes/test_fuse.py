@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from nets import SEEDS, chain, count, keeps, network, numbers, ops, training
+from nets import SEEDS, chain, count, keeps, lenet5, network, numbers, ops, training
 
 import tinyinfer as ti
-from models import lenet
 from tinyinfer import nn
 from tinyinfer.graph.fused import Fused
 from tinyinfer.graph.passes.cse import cse
@@ -45,7 +44,7 @@ def test_a_training_step():
 
 def test_lenet_has_one_step_a_layer():
     x = ti.randn(2, 1, 32, 32)
-    graph = fuse(cse(strip(ti.trace(lenet.build().eval(), x))))
+    graph = fuse(cse(strip(ti.trace(lenet5(), x))))
     conv, linear = "conv2d add relu max_pool2d", "matmul add relu"
     assert parts(graph) == [conv, conv, "reshape", linear, linear, "matmul add"]
     name = graph.names

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from nets import SEEDS, Block, chain, count, keeps, network, numbers, ops, training
+from nets import SEEDS, Block, chain, count, keeps, lenet5, network, numbers, ops, training
 
 import tinyinfer as ti
-from models import lenet
 from tinyinfer.graph.passes.fuse import fuse
 from tinyinfer.graph.passes.layout import layout
 from tinyinfer.ops.layout import BLOCKS, In, Reorder
@@ -35,7 +34,7 @@ def block():
 
 
 @pytest.mark.parametrize("to", LAYOUTS)
-@pytest.mark.parametrize("net", [lenet.build().eval(), block()])
+@pytest.mark.parametrize("net", [lenet5(), block()])
 def test_one_reorder_at_each_end(net, to):
     side = 32 if isinstance(net, ti.nn.Module) else 8
     x = numbers(RNG, 2, 1 if side == 32 else 3, side, side)
@@ -70,7 +69,7 @@ def test_a_training_step(to):
 
 def test_in_a_layout_it_is_fused_as_before():
     x = ti.randn(2, 1, 32, 32)
-    graph = fuse(layout(ti.trace(lenet.build().eval(), x)))
+    graph = fuse(layout(ti.trace(lenet5(), x)))
     steps = [[p.name for p in n.op.parts()] for n in graph.steps if n.op.name == "fused"]
     assert steps[:2] == [["in_layout", "add", "relu", "in_layout"]] * 2
 
