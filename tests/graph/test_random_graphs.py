@@ -6,6 +6,8 @@ is not guessed but tried: where results differ by more than the last bits, the g
 again and again with small random errors in every step. What a pass may change is what these change.
 To fold rounds: NumPy's powers depend on how many numbers stand side by side.
 (Vignes 1993, "A stochastic arithmetic for reliable scientific computation".)
+
+TINYINFER_EXAMPLES=2000 pytest tests/graph/test_random_graphs.py
 """
 
 import os
@@ -22,7 +24,6 @@ from random_graphs import arrays_for, random_graph, small_graphs
 import tinyinfer as ti
 from tinyinfer.core.op import Op
 from tinyinfer.core.spec import spec_of
-from tinyinfer.graph.file import load_graph
 from tinyinfer.graph.parse import parse_graph
 from tinyinfer.graph.passes import PASSES, STANDARD, split
 from tinyinfer.graph.text import state_names, values
@@ -184,7 +185,7 @@ def test_files_keep_values(tmp_path):
     for i in range(20):
         graph = ti.optimize(random_graph(random.Random(i).randrange))
         graph.save(tmp_path / "graph.tig")
-        is_again(graph, load_graph(tmp_path / "graph.tig"))
+        is_again(graph, ti.load_graph(tmp_path / "graph.tig"))
 
 
 @pytest.mark.parametrize("held", ["inputs", "constants", 0, 1, 3])

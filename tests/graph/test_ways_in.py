@@ -9,7 +9,6 @@ from samples import ENTRIES, name
 import tinyinfer as ti
 from tinyinfer import data, nn, optim, train
 from tinyinfer.data.transforms import Fit
-from tinyinfer.graph.script import script
 from tinyinfer.testing import slopes
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
@@ -29,7 +28,7 @@ def scripted(fn, xs):
     def written(*xs):
         return fn(*xs)
 
-    return script(written, *xs)
+    return ti.script(written, *xs)
 
 
 WAYS = [traced, defined, scripted]
