@@ -261,7 +261,8 @@ print(*eagerly)
 
 
 # %% [markdown]
-# **Traced**, the same ops become steps of a graph: forward, and the way back.
+# **Traced**, the same ops become steps of a graph: forward, and the way back. Two `detach` come after
+# them: these gradients were not asked to have gradients of their own, and the graph says so.
 
 
 # %%
@@ -273,7 +274,7 @@ def value_and_gradients(x, beta):
 graph = ti.trace(value_and_gradients, x, beta)
 print(graph)
 
-assert eagerly == [n.op.name for n in graph.steps[-len(eagerly) :]]
+assert [*eagerly, "detach", "detach"] == [n.op.name for n in graph.steps[-len(eagerly) - 2 :]]
 for a, b in zip(graph.run(X, BETA), (y, *ti.grad(y, [x, beta]))):
     np.testing.assert_array_equal(a, b.numpy())
 
