@@ -50,7 +50,7 @@ def numbers(seed, shape, dtype, among=(0.0, 1.0, -1.0, 2.0)):
     if dtype.kind != "f":
         return rng.randint(0, 2 if dtype.kind == "b" else 5, shape).astype(dtype)
     x, exact = np.asarray(rng.uniform(-2, 2, shape)), np.asarray(rng.choice(among, shape))
-    return np.where(rng.uniform(size=shape) < 0.2, exact, x).astype(dtype)
+    return np.where(rng.uniform(size=shape) < 0.3, exact, x).astype(dtype)
 
 
 class Pool:
@@ -311,6 +311,8 @@ MATRICES = [  # of (2, 3), of (3, 3), of (2, 3, 4)
     lambda a, s, t: a.T.T,
     lambda a, s, t: t.permute(1, 2, 0).permute(2, 0, 1),
     lambda a, s, t: t.permute(1, 2, 0).permute(1, 2, 0),
+    lambda a, s, t: ti.stack([s, s * 2, s + 1]).permute(1, 2, 0).permute(1, 2, 0),
+    lambda a, s, t: ti.relu(ti.stack([s, s * 2, s + 1]).permute(1, 2, 0)).permute(1, 2, 0),
     lambda a, s, t: t.permute(0, 1, 2) + t.transpose(0, 1).transpose(0, 1),
     lambda a, s, t: (ti.relu(a.T * 2) + s[0].reshape(3, 1)).T,
     lambda a, s, t: ti.tanh(t.permute(2, 0, 1) + t.permute(2, 0, 1) * 0.5).permute(1, 2, 0),
@@ -382,11 +384,12 @@ def matrices(p):
 def small_graphs(dtype, held):
     """Each of those alone, with inputs or constants as its second and third argument; or with
     constants of one number."""
-    xs = [ti.tensor(numbers(i, s, dtype)) for i, s in enumerate(((2, 3), (3, 3), (2, 3, 4)))]
+    xs = [ti.tensor(numbers(0, s, dtype)) for s in ((4, 6), (2, 3), (3, 3), (2, 3, 4))]
     if isinstance(held, int):
-        xs[1:] = [ti.full(x.shape, held, dtype) for x in xs[1:]]
-    x, y = xs[0], ti.full((2, 3), held, dtype) if isinstance(held, int) else xs[0] + xs[0]
-    for rules, args in (EQUATIONS, (x, y, y, converted(y, np.dtype("bool")))), (MATRICES, xs):
+        xs[2:] = [ti.full(x.shape, held, dtype) for x in xs[2:]]
+    x, *matrices = xs
+    y = ti.full(x.shape, held, dtype) if isinstance(held, int) else x + x
+    for rules, args in (EQUATIONS, (x, y, y, converted(y, np.dtype("bool")))), (MATRICES, matrices):
         kept = () if held == "inputs" else args[1:]
         for rule in rules:
             try:

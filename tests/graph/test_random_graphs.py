@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 from random_graphs import arrays_for, random_graph, small_graphs
 
@@ -69,9 +69,16 @@ def near(a, b) -> bool:
 
 @contextmanager
 def shaken(rng):
-    """While it is open, every step is a little wrong."""
+    """While it is open, every step that computes something is a little wrong."""
     exact = Op.compute
-    Op.compute = lambda op, *xs: shake(exact(op, *xs), rng)
+
+    def compute(op, *xs):
+        y = exact(op, *xs)
+        if op.view or op.control or not op.flops(spec_of(y), *map(spec_of, xs)):
+            return y
+        return shake(y, rng)
+
+    Op.compute = compute
     try:
         yield
     finally:
@@ -79,7 +86,7 @@ def shaken(rng):
 
 
 def shake(x, rng):
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+    if x.dtype.kind != "f":
         return x
     error = rng.uniform(-1, 1, x.shape) * SHAKE * np.finfo(x.dtype).eps
     return np.asarray(x * (1 + error)).astype(x.dtype)
@@ -112,7 +119,7 @@ class Case:
     def __init__(self, graph):
         self.graph, self.states = graph, [*dict.fromkeys((*graph.states.values(), *graph.updates))]
         self.inputs = [arrays_for(graph, i) for i in range(INPUTS)]
-        self.inputs.append(arrays_for(graph, INPUTS, (0.0, 1.0, np.inf, -np.inf, np.nan)))
+        self.inputs.append(arrays_for(graph, INPUTS, (0.0, np.inf, -np.inf, np.nan, np.nan)))
         self.wanted = [self.run(graph, xs) for xs in self.inputs]
 
     def run(self, graph, xs):
@@ -166,6 +173,7 @@ def test_passes_keep_values(part):
         max_examples=-(-EXAMPLES // PARTS),
         deadline=None,
         database=None,
+        phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
     @given(st.data())
