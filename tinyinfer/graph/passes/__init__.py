@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from ...errors import ArgumentError
 from ..graph import expect_graph
+from ..trace import no_collecting
 from .batch_norm import batch_norm
 from .cse import cse
 from .dead import dead
@@ -32,8 +33,9 @@ def optimize(graph, passes=None):
     expect_graph("optimize", graph)
     if isinstance(passes, str) or not isinstance(passes, Iterable | None):
         raise ArgumentError(f"optimize: passes are a list, such as ['fold', 'cse'], not {passes!r}")
-    for run in STANDARD if passes is None else passes:
-        graph = expect_graph(f"optimize: after {run!r}", named(run)(graph))
+    with no_collecting():
+        for run in STANDARD if passes is None else passes:
+            graph = expect_graph(f"optimize: after {run!r}", named(run)(graph))
     return graph
 
 
