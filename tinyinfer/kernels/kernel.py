@@ -1,0 +1,58 @@
+"""A kernel carries out a step: it writes the result into memory that it is given, and makes no array.
+
+What room it needs besides, it declares: so that every byte has its place in the plan of memory. An op
+without a kernel is carried out by its definition, and the result is copied.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.spec import Spec
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str  # how it does it: "im2col"
+    run: Callable  # run(y, *xs, *scratch); if the op has several outputs, y is a tuple of arrays
+    scratch: tuple[Spec, ...] = ()  # arrays whose contents do not matter before and after
+    over: tuple[int, ...] = ()  # the inputs, by number, that y may be written over: same memory
+
+    def bind(self, scratch) -> tuple[Callable, tuple]:
+        """(run, more): `run(y, *xs, *more)` carries out the step in these scratch arrays."""
+        return self.run, scratch
+
+
+KERNELS = {}  # type of op -> functions that may have a kernel for it
+
+
+def kernel(*ops):
+    """Make `find(op, y, *xs)`, of specs, serve these types of ops. It gives a Kernel; or None, where
+    it cannot. Of several the last one is asked first."""
+
+    def register(find):
+        for op in ops:
+            KERNELS.setdefault(op, []).insert(0, find)
+        return find
+
+    return register
+
+
+def kernel_for(n) -> Kernel:
+    """The kernel of a step; the definition, if no other serves."""
+    specs = n.spec, *[x.spec for x in n.inputs]
+    found = (find(n.op, *specs) for find in KERNELS.get(type(n.op), ()))
+    return next((k for k in found if k), None) or definition(n.op, *specs)
+
+
+def definition(op, y, *xs) -> Kernel:
+    def run(y, *xs):
+        np.copyto(y, op.forward(*xs))
+
+    def run_several(ys, *xs):
+        for y, got in zip(ys, op.forward(*xs)):
+            np.copyto(y, got)
+
+    over = range(len(xs)) if op.elementwise else ()  # all is computed before any is written
+    return Kernel("definition", run if isinstance(y, Spec) else run_several, over=tuple(over))

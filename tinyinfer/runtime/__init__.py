@@ -1,0 +1,1 @@
+"""What runs a graph: an order of its steps, a place in memory for each value, and who carries them out."""
