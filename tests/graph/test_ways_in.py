@@ -12,6 +12,8 @@ from tinyinfer.data.transforms import Fit
 from tinyinfer.testing import slopes
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
+TRAINED = [path for path in MODELS if "mnist" in train.modelfile.load(path).recipes]
+UNTRAINED = [path for path in MODELS if path not in TRAINED]
 A = lambda *shape: np.random.RandomState(len(shape)).standard_normal(shape).astype(np.float32)
 
 
@@ -108,7 +110,7 @@ def network(path):
 
 
 @every_way
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_networks(path, way):
     model, x, labels = network(path)
     wanted, parameters = arrays(model(x)), model.parameters()
@@ -129,6 +131,22 @@ def test_networks(path, way):
     assert all(map(np.array_equal, map(np.shape, eager), map(np.shape, short)))
     for a, b in zip(eager, short):
         assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+@every_way
+@pytest.mark.parametrize("path", UNTRAINED, ids=lambda path: path.stem)
+def test_networks_without_weights(path, way):
+    """On small images, which they take as well as large ones."""
+    ti.manual_seed(0)
+    model_file = train.modelfile.load(path)
+    model, x = model_file.build().eval(), ti.tensor(A(2, model_file.input_shape[0], 32, 32))
+    wanted, parameters = arrays(model(x)), model.parameters()
+    graph = way(model, [x])
+    all_same(wanted, graph.run_all([x.numpy()]))
+    short = ti.optimize(graph).run_all([x.numpy()])
+    assert all(np.abs(a - b).max() <= 1e-5 * np.abs(a).max() for a, b in zip(wanted, short))
+    gradients = lambda y: arrays(ti.grad((y * y).mean(), parameters))
+    all_same(gradients(model(x)), gradients(graph(x)[0]))
 
 
 # A training step

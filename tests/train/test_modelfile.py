@@ -1,4 +1,6 @@
+import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -7,13 +9,19 @@ import tinyinfer as ti
 from tinyinfer.train import Recipe, modelfile
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
-PARAMETERS = {
-    "mlp": 203_530,
-    "mlp_deep": 535_818,
-    "lenet": 61_706,
-    "lenet_300_100": 266_610,
-    "lenet_caffe": 431_080,
+NETWORKS = {  # parameters, and what two images become
+    "mlp": (203_530, (2, 10)),
+    "mlp_deep": (535_818, (2, 10)),
+    "lenet": (61_706, (2, 10)),
+    "lenet_300_100": (266_610, (2, 10)),
+    "lenet_caffe": (431_080, (2, 10)),
+    "resnet": (272_474, (2, 10)),
+    "inception": (788_778, (2, 10)),
+    "unet": (481_762, (2, 2, 64, 64)),
+    "mobilenet_v1": (4_231_976, (2, 1000)),
+    "mobilenet_v2": (3_504_872, (2, 1000)),
 }
+UNTRAINED = {"resnet", "inception", "unet", "mobilenet_v1", "mobilenet_v2"}
 
 GOOD = """
 from tinyinfer import nn
@@ -32,19 +40,33 @@ def load(tmp_path, text):
 
 
 def test_there_is_a_file_for_each_network():
-    assert {path.stem for path in MODELS} == set(PARAMETERS)
+    assert {path.stem for path in MODELS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_models(path):
     file = modelfile.load(path)
-    model = file.build()
-    assert sum(p.size for p in model.parameters()) == PARAMETERS[file.name]
-    assert model(ti.zeros(2, *file.input_shape)).shape == (2, 10)
-    assert {"digits", "mnist"} <= set(file.recipes)
-    assert file.recipe("fashion-mnist") == file.recipes["mnist"]
+    model, (parameters, shape) = file.build(), NETWORKS[file.name]
+    assert sum(p.size for p in model.parameters()) == parameters
+    (y,) = ti.trace(model.eval(), ti.zeros(2, *file.input_shape)).outputs
+    assert y.spec.shape == shape and y.spec.dtype == "float32"
+    assert {*file.recipes} == (set() if file.name in UNTRAINED else {"digits", "mnist"})
     for name, parameter in model.named_parameters():
         assert name.split(".")[0] in path.read_text() and parameter.requires_grad
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_the_layers_listed_have_all_parameters(path):
+    """The last column of the table in the docstring of a model file, added up."""
+    table = ast.get_docstring(ast.parse(path.read_text())).partition("parameters\n")[2]
+    rows = [re.split(r"  +", line.strip()) for line in table.split("\n\n")[0].splitlines()]
+    listed = [int(row[2].replace(",", "")) for row in rows if len(row) == 3]
+    assert sum(listed) == NETWORKS[path.stem][0]
+
+
+def test_recipes_of_like_data():
+    file = modelfile.load(next(path for path in MODELS if path.stem == "mlp"))
+    assert file.recipe("fashion-mnist") == file.recipes["mnist"]
 
 
 def test_a_good_file(tmp_path):
