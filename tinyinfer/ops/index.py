@@ -19,6 +19,7 @@ from .shape import Slice, Transpose, axis_of
 class Index(Op):
     """y[i...] = x[p[i...], q[i...], ...]: an index for each of the first axes, all of one shape"""
     called: str = field(default="index", compare=False, repr=False)  # by the user, for errors
+    raises = True
 
     def infer(self, x, *indices):
         return Spec((*places(self.called, x, indices), *x.shape[len(indices):]), x.dtype)
@@ -82,6 +83,7 @@ def inside(what, shape, indices):
 class OneHot(Op):
     """y[..., k] = 1 where x = k, else 0"""
     classes: int
+    raises = True
 
     def infer(self, x):
         if x.dtype.kind not in "iu":

@@ -9,5 +9,5 @@ class Wrapped(Op):
     op: Op
 
 
-for flag in "pure", "differentiable", "broadcasts", "anchor", "epilogue", "mac":
+for flag in "pure", "differentiable", "broadcasts", "anchor", "epilogue", "mac", "raises":
     setattr(Wrapped, flag, property(lambda self, flag=flag: getattr(self.op, flag)))
