@@ -62,6 +62,7 @@ SHEET = {  # for Matplotlib, while a chart is made
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
     "figure.facecolor": PAPER,
+    "hatch.linewidth": 0.5,
     "savefig.dpi": 144,
     "svg.hashsalt": "tinyinfer",
 }

@@ -1,0 +1,347 @@
+"""The arena over time: which bytes hold what, at which stage of a run.
+
+A buffer is a block, as wide as it lives and as high as it is large, and a plan is a packing of them.
+What is free beneath a live block is hatched: it is of no use. No arena is lower than the dashed line,
+the most bytes that are alive at once.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .style import AMBER, ASIDE, BLUE, GREEN, GREY, INK, MUTED, PAPER, WASHES, sheet
+
+KINDS = {  # what a buffer holds: its colour, and the words of the legend
+    "result": (BLUE, "result of a step"),
+    "group": (GREEN, "results side by side, parts of one"),
+    "scratch": (AMBER, "scratch memory of a step"),
+}
+UNITS = "B", "KiB", "MiB", "GiB", "TiB"
+COLUMNS = 4  # of small pictures
+WIDTH = 3.9  # of one, in inches
+CUT = 1.5  # times as high as all others: a placement that is higher is cut off
+SMALL = 7  # points, of letters
+LINE = 1.25 * SMALL
+DASHED = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 2)), "zorder": 4}
+HATCHED = {"facecolor": PAPER, "edgecolor": ASIDE, "hatch": "/////"}
+
+
+class Hole(NamedTuple):
+    """The bytes from low to high, free beneath a live block from the stage first to the stage last."""
+
+    low: int
+    high: int
+    first: int
+    last: int
+
+
+def arena(buffers, placements, path, lower_bound=None, kinds=None, stages=None, title=None) -> Path:
+    """Draw where each buffer lies, and for how long: .png, .svg or .pdf.
+
+    Beneath, the bytes alive at each stage. Of several placements of the same buffers small pictures
+    side by side, of one scale; one that is far higher than all others is cut off. `lower_bound` is
+    in bytes, without it the most bytes alive at once; `kinds` has for each buffer what it holds,
+    "result", "group" or "scratch"; `stages` are the names of the stages. Returns the path.
+    Raises ArgumentError if there are no buffers or no placements, or if these do not fit together.
+    """
+    buffers = tuple(buffers)
+    placements = (placements,) if hasattr(placements, "offsets") else tuple(placements)
+    kinds = ("result",) * len(buffers) if kinds is None else tuple(kinds)
+    check(buffers, placements, kinds)
+    alive = live_bytes(buffers)
+    bound = int(alive.max()) if lower_bound is None else lower_bound
+    scene = Scene(buffers, placements, kinds, alive, bound, stages)
+    return (one if len(placements) == 1 else several)(scene, path, title)
+
+
+def check(buffers, placements, kinds):
+    if not buffers:
+        raise ArgumentError("arena: there are no buffers to draw: no step writes into the arena")
+    if not placements:
+        raise ArgumentError("arena: there is no placement to draw: give one, or a list of them")
+    for p in placements:
+        if len(p.offsets) != len(buffers):
+            raise ArgumentError(
+                f"arena: {p.planner} has {len(p.offsets)} offsets for {len(buffers)} buffers: "
+                "give placements of these buffers"
+            )
+    if len(kinds) != len(buffers) or not KINDS.keys() >= set(kinds):
+        raise ArgumentError(
+            f"arena: kinds has for each of the {len(buffers)} buffers one of {', '.join(KINDS)}"
+        )
+
+
+# What there is to be seen
+
+
+class Scene(NamedTuple):
+    buffers: tuple
+    placements: tuple
+    kinds: tuple
+    alive: np.ndarray  # bytes, at each stage
+    bound: int
+    stages: tuple | None  # names
+
+    @property
+    def top(self) -> int:
+        """Up to where all is shown."""
+        *others, last = sorted(p.total for p in self.placements)
+        return others[-1] if others and last > CUT * others[-1] else last
+
+
+def live_bytes(buffers) -> np.ndarray:
+    change = np.zeros(max(b.last for b in buffers) + 2, np.int64)
+    for b in buffers:
+        change[b.first] += b.size
+        change[b.last + 1] -= b.size
+    return change.cumsum()[:-1]
+
+
+def holes(buffers, placement) -> list[Hole]:
+    """With the blocks they are all that lies beneath the highest block of each stage."""
+    found, before = [], {}
+    for stage, spans in enumerate([*live_spans(buffers, placement), []]):
+        now, top = {}, 0
+        for low, high in sorted(spans):
+            if low > top:
+                now[top, low] = before.pop((top, low), stage)
+            top = max(top, high)
+        found += [Hole(*gap, first, stage - 1) for gap, first in before.items()]
+        before = now
+    return found
+
+
+def live_spans(buffers, placement):
+    spans = [[] for _ in range(max(b.last for b in buffers) + 1)]
+    for b, offset in zip(buffers, placement.offsets):
+        for stage in range(b.first, b.last + 1):
+            spans[stage].append((offset, offset + b.size))
+    return spans
+
+
+def wasted(buffers, placement) -> int:
+    """Bytes times stages, of the holes."""
+    return sum((h.high - h.low) * (h.last + 1 - h.first) for h in holes(buffers, placement))
+
+
+class Unit(NamedTuple):
+    name: str
+    size: int
+
+
+def unit_of(size) -> Unit:
+    power = min(max(int(size).bit_length() - 1, 0) // 10, len(UNITS) - 1)
+    return Unit(UNITS[power], 1024**power)
+
+
+def told(size) -> str:
+    """4816896 -> "4.59 MiB"."""
+    unit = unit_of(size)
+    x = size / unit.size
+    return f"{x:.0f} {unit.name}" if x >= 100 else f"{x:.3g} {unit.name}"
+
+
+def times(placement, bound) -> str:
+    """The total, and how far it is above the bound."""
+    total = placement.total
+    if not bound or total == bound:
+        return f"{told(total)}, the lower bound"
+    return f"{told(total)}, {total / bound:.2f}× the bound{', proven' * placement.proven}"
+
+
+# The pictures
+
+
+def one(scene, path, title):
+    (placement,) = scene.placements
+    unit = unit_of(placement.total)
+    hatched = wasted(scene.buffers, placement) / (placement.total * len(scene.alive) or 1)
+    says = f"Placed by {in_words(placement)}; {100 * hatched:.0f} % is hatched: free, but of no use"
+    with sheet(path, 9, 5.6, title or headline(scene)) as figure:
+        ax, below = figure.subplots(2, 1, height_ratios=[5, 1], sharex=True)
+        ax.set_title(says, fontsize=9, fontweight="normal", color=MUTED)
+        ax.set_ylabel(unit.name)
+        ax.tick_params(bottom=False, labelbottom=False)
+        room(ax, scene, placement, unit)
+        name_lines(ax, {"total": placement.total, "lower bound": scene.bound}, unit)
+        living(below, scene, unit)
+        below.set(ylim=(0, 1.2 * scene.alive.max() / unit.size), ylabel="alive")
+        name_stages(below, scene, 7.5)
+        legend(figure, scene)
+        figure.draw_without_rendering()  # so that it is known what there is room for
+        blocks(ax, scene, placement, unit)
+    return Path(path)
+
+
+def several(scene, path, title):
+    """The first of the small pictures is the bytes alive: what all of them have to hold."""
+    count, unit = 1 + len(scene.placements), unit_of(scene.top)
+    rows = -(-count // COLUMNS)
+    columns = -(-count // rows)
+    with sheet(path, WIDTH * columns, 2.7 * rows + 1.3, title or headline(scene)) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        axes = grid.flat[:count]
+        for ax in grid.flat[count:]:
+            ax.set_axis_off()
+        for ax in axes[:-columns]:
+            ax.tick_params(bottom=False, labelbottom=False)
+        for ax in grid[:, 1:].flat:
+            ax.tick_params(left=False, labelleft=False)
+        for ax in grid[:, 0]:
+            ax.set_ylabel(unit.name)
+        living(axes[0], scene, unit)
+        entitle(axes[0], "alive at each stage", told(scene.alive.max()))
+        for ax, placement in zip(axes[1:], scene.placements):
+            room(ax, scene, placement, unit)
+            cut = ", cut off" if placement.total > scene.top else ""
+            entitle(ax, in_words(placement), times(placement, scene.bound) + cut)
+        for ax in axes[-columns:]:
+            name_stages(ax, scene, WIDTH - 0.6)
+        legend(figure, scene)
+        figure.draw_without_rendering()
+        for ax, placement in zip(axes[1:], scene.placements):
+            blocks(ax, scene, placement, unit)
+    return Path(path)
+
+
+def headline(scene) -> str:
+    count = f"{len(scene.buffers):,} buffer{'s' * (len(scene.buffers) > 1)}"
+    totals = [p.total for p in scene.placements]
+    if len(totals) > 1:
+        span = " to ".join(dict.fromkeys(map(told, (min(totals), max(totals)))))
+        return f"{count}, placed by {len(totals)} planners in {span}"
+    above = "as small as can be"
+    if scene.bound < totals[0]:
+        above = f"{100 * (totals[0] / scene.bound - 1):.2g} % above the lower bound"
+    return f"{count} in an arena of {told(totals[0])}, {above}"
+
+
+def in_words(placement) -> str:
+    return placement.planner.replace("_", " ")
+
+
+def entitle(ax, name, says):
+    ax.set_title(name, fontsize=10)
+    ax.set_title(says, loc="right", fontsize=8, fontweight="normal", color=MUTED)
+
+
+def room(ax, scene, placement, unit):
+    """The arena, still empty."""
+    stages, top, total = len(scene.alive), scene.top / unit.size, placement.total / unit.size
+    ax.set(xlim=(-0.003 * stages, 1.003 * stages), ylim=(-0.003 * top, 1.04 * top))
+    ax.spines[:].set_visible(False)
+    ax.fill_between([0, stages], total, color=WASHES[0], linewidth=0)
+    ax.hlines(total, 0, stages, MUTED, linewidth=0.9)
+    ax.hlines(scene.bound / unit.size, 0, stages, **DASHED)
+
+
+def name_lines(ax, lines, unit):
+    """To the right of them, apart from one another."""
+    low, high = min(lines.values()), max(lines.values())
+    push = max(13 - 150 * (high - low) / high, 0)  # points
+    if low == high:
+        lines, push = {" =\n".join(lines): high}, 0
+    for name, y in lines.items():
+        ax.annotate(
+            f"{name}\n{told(y)}", (ax.get_xlim()[1], y / unit.size),
+            (4, push if y == high else -push), textcoords="offset points",
+            va="center", fontsize=8, annotation_clip=False,
+        )  # fmt: skip
+
+
+def living(ax, scene, unit):
+    stages, alive = len(scene.alive), scene.alive / unit.size
+    ax.stairs(alive, fill=True, color=GREY.fill)
+    ax.stairs(alive, color=GREY.line, linewidth=1)
+    ax.hlines(scene.bound / unit.size, 0, stages, **DASHED)
+    ax.set(xlim=(-0.003 * stages, 1.003 * stages), ylim=(0, 1.04 * scene.top / unit.size))
+
+
+def name_stages(ax, scene, width):
+    """The names lie flat or stand, as there is room in so many inches; else there are numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    count, names = len(scene.alive), scene.stages
+    points = 72 * width / count
+    if names is None or points < LINE:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        ax.set_xlabel("stage")
+        return
+    flat = max(map(width_of, names)) < points - 4
+    ax.set_xticks(np.arange(count) + 0.5, names, rotation=0 if flat else 90, fontsize=SMALL)
+    ax.tick_params(axis="x", length=0)
+
+
+def legend(figure, scene):
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    there = [KINDS[kind] for kind in KINDS if kind in scene.kinds]
+    keys = [Patch(facecolor=c.fill, edgecolor=c.line, label=words) for c, words in there]
+    keys.append(Patch(label="free, but beneath a live one", **HATCHED))
+    keys.append(Line2D([], [], label=f"lower bound, {told(scene.bound)}", **DASHED))
+    look = {"frameon": False, "fontsize": 8, "labelcolor": MUTED, "columnspacing": 1.5}
+    figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), **look)
+
+
+def blocks(ax, scene, placement, unit):
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    gaps = [(h.first, h.last + 1, h.low, h.high) for h in holes(scene.buffers, placement)]
+    if gaps:
+        outline = Outline.make_compound_path_from_polys(corners(gaps, unit))
+        ax.add_patch(PathPatch(outline, linewidth=0, **HATCHED))
+    boxes = [(b.first, b.last + 1, o, o + b.size) for b, o in zip(scene.buffers, placement.offsets)]
+    boxes = corners(boxes, unit)
+    fills, lines = zip(*[KINDS[kind][0] for kind in scene.kinds])
+    width = 0.9 if len(boxes) < 200 else 0.4
+    ax.add_collection(PolyCollection(boxes, facecolors=fills, edgecolors="none", zorder=2))
+    ax.add_collection(  # above the names, which keep the dashed line off
+        PolyCollection(boxes, facecolors="none", edgecolors=lines, linewidths=width, zorder=6)
+    )
+    for b, box, fill in zip(scene.buffers, boxes, fills):
+        label(ax, b, box, fill)
+
+
+def corners(boxes, unit) -> np.ndarray:
+    """(n, 4, 2), of n boxes: left, right, low, high."""
+    left, right, low, high = np.array(boxes).T
+    low, high = low / unit.size, high / unit.size
+    return np.stack([left, low, right, low, right, high, left, high], 1).reshape(-1, 4, 2)
+
+
+def label(ax, buffer, box, fill):
+    """The name and the size, as they fit: on two lines, on one, upright, or the name alone."""
+    low, high = ax.transData.transform(box[[0, 2]]) * 72 / ax.figure.dpi
+    place = high - low - 3
+    if min(place) < LINE - 4:
+        return
+    name, many = buffer.name, told(buffer.size)
+    for text, turn in (
+        (f"{name}\n{many}", 0), (f"{name}  {many}", 0), (f"{name}\n{many}", 90),
+        (f"{name}  {many}", 90), (name, 0), (name, 90),
+    ):  # fmt: skip
+        lines = text.split("\n")
+        needs = max(map(width_of, lines)), LINE * len(lines) - 3.3
+        if (place >= (needs[::-1] if turn else needs)).all():
+            ax.text(
+                *box[::2].mean(0), text, rotation=turn, fontsize=SMALL, ha="center", va="center",
+                linespacing=1.2, parse_math=False, in_layout=False, clip_on=True, zorder=5,
+                bbox={"facecolor": fill, "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
+            return
+
+
+@cache
+def width_of(text) -> float:
+    """In points, in small letters."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(family="DejaVu Sans", size=SMALL)
+    return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
