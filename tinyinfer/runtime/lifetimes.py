@@ -126,7 +126,7 @@ class Lifetimes:
     def _updates(self):
         for state, n in self.graph.updates.items():
             home = self.home[self.values.block[n]]
-            if (home.kind, home.key) != ("state", state) or n in self.graph.states:
+            if home.key is not state or n in self.graph.states:
                 home.last = self.end
                 yield n, "state", state
 

@@ -27,8 +27,8 @@ class Block:
 
 
 class Values:
-    """`block[n]` is the memory of the value of n, or the blocks of a tuple; `work` are the steps
-    that do something, by age: a view needs nobody to make it."""
+    """`block[n]` is the memory of the value of n, or the blocks of a tuple; `own` are the nodes that
+    are no views, and `work` the steps among them, by age: a view needs nobody to make it."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
@@ -47,6 +47,7 @@ class Values:
                 for block in self.reads(n):
                     block.readers.append(n)
         self.work = tuple(work)
+        self.own = {*graph.sources, *work}
 
     def _own(self, n, maker):
         specs = [n.spec] if isinstance(n.spec, Spec) else n.spec
