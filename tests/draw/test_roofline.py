@@ -7,9 +7,15 @@ import tinyinfer as ti
 from tinyinfer import nn
 from tinyinfer.draw.roofline import points_of, room
 from tinyinfer.graph.passes import fuse
+from tinyinfer.runtime.machine import Machine, remember
 
 MODEL = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
 GRAPH = ti.trace(MODEL, ti.zeros(4, 3, 8, 8))
+
+
+@pytest.fixture(autouse=True)
+def no_machine_is_remembered(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def texts(path):
@@ -25,6 +31,13 @@ def test_the_machine_is_named_and_the_largest_steps(tmp_path):
     conv = next(row for row in a.rows if row.op == "conv2d")
     assert f"0 conv2d  {100 * conv.flops / a.flops:.0f} %" in said
     assert {"memory-bound", "compute-bound"} <= {s.strip() for s in said}
+
+
+def test_the_machine_that_was_measured(tmp_path):
+    remember(Machine("a CPU", 1e12, 1e12, 5e10))
+    said = texts(ti.analyze(GRAPH).draw(tmp_path / "roof.svg"))
+    about = "measured on one core of this machine, a CPU"
+    assert f"peak 1.0 TFLOP/s, memory 50.0 GB/s: {about}" in said
 
 
 def test_a_machine_of_ones_own_is_not_assumed(tmp_path):

@@ -10,11 +10,11 @@ import numpy as np
 from ..core.check import number
 from ..errors import ArgumentError
 from ..graph.analyze import Analysis
+from ..runtime.machine import machine
 from .measure import count
 from .sketch import name_of
 from .style import AMBER, BLUE, FAINT, INK, MUTED, sheet
 
-PEAK, BANDWIDTH = 241e9, 37e9  # of one core of an AMD EPYC (Zen 5), in float32, and of its memory
 NAMED = 10  # points at most
 WORTH = 0.005  # a name: the share of the FLOPs
 AREA = 900  # of a point with all FLOPs
@@ -31,26 +31,29 @@ class Point(NamedTuple):
         return self.flops / self.bytes
 
 
-def roofline(analysis, path, peak=PEAK, bandwidth=BANDWIDTH) -> Path:
+def roofline(analysis, path, peak=None, bandwidth=None) -> Path:
     """Draw the steps under the roof of a machine: .png, .svg or .pdf.
 
-    `peak` in FLOP/s, `bandwidth` of the memory in bytes/s; without them those of one core of an
-    AMD EPYC (Zen 5), as was measured. A point is a step, or several alike, as large as its share of
-    the FLOPs; its height is what it can reach at best. Returns the path.
+    `peak` in FLOP/s, `bandwidth` of the memory in bytes/s; without them those of one core of this
+    machine, as `tinyinfer bench machine` measured it, or else of an AMD EPYC (Zen 5). A point is a
+    step, or several alike, as large as its share of the FLOPs; its height is what it can reach at
+    best. Returns the path.
     Raises ArgumentError if these are no positive numbers, or if no step computes.
     """
-    assumed = (peak, bandwidth) == (PEAK, BANDWIDTH)
-    peak = number("roofline: peak", peak, "(0, inf)")
+    here, own = machine(), (peak, bandwidth) != (None, None)
+    peak = number("roofline: peak", here.peak if peak is None else peak, "(0, inf)")
+    bandwidth = here.bandwidth if bandwidth is None else bandwidth
     bandwidth = number("roofline: bandwidth", bandwidth, "(0, inf)")
     points = points_of(analysis)
     if not points:
         raise ArgumentError("roofline: no step of this graph computes, they only move numbers")
-    machine = f"peak {count(peak, 'FLOP/s')}, memory {count(bandwidth, 'B/s')}"
-    if assumed:
-        machine += ": assumed, as measured on one core of an AMD EPYC (Zen 5)"
+    roofs = f"peak {count(peak, 'FLOP/s')}, memory {count(bandwidth, 'B/s')}"
+    if not own:
+        of = f"an {here.name}" if here.assumed else f"this machine, {here.name}"
+        roofs += f": {'assumed, as ' * here.assumed}measured on one core of {of}"
     with sheet(path, 8, 5.2, "Roofline") as figure:
         ax = figure.subplots()
-        ax.set_title(machine, fontsize=9, fontweight="normal", color=MUTED)
+        ax.set_title(roofs, fontsize=9, fontweight="normal", color=MUTED)
         roof(ax, points, peak, bandwidth)
         dots(ax, points, analysis.flops, peak, bandwidth)
         figure.supxlabel(
