@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated
@@ -255,10 +256,14 @@ def summary(model: ModelFile):
 @app.command()
 def reproduce(
     name: Annotated[Published, typer.Argument(metavar="NAME", help=f"{', '.join(Published)}.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many runs of each network.")] = 3,
-    models: Annotated[Path, typer.Option(help="The folder of the model files.")] = Path("models"),
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each network.")] = None,
+    models: Annotated[Path | None, typer.Option(help="The folder of the model files.")] = None,
     out: RunFolder = None,
 ):
     """Make a published table again. Runs that are finished in --out are not done again."""
     table = import_module(f".reproduce.{name}", __package__).table
-    console.print(table(seeds, models, out or Path("runs", f"reproduce-{name}")))
+    options = {"seeds": seeds, "models": models, "out": out}
+    given = {k: v for k, v in options.items() if v is not None}
+    if extra := given.keys() - signature(table).parameters:
+        raise UsageError(f"the table {name} takes no --{min(extra)}")
+    console.print(table(**given))
