@@ -81,6 +81,9 @@ Weights   = Annotated[Path | None, typer.Option(help="A file of weights, the fol
 Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
 ColorBy   = Annotated[Cost | None, typer.Option(help="Colour the steps by their share.")]
 Change    = Annotated[str | None, typer.Option("--pass", metavar="NAME", help="Show what this pass changes: fuse, simplify, ...", show_default=False)]
+Seeds     = Annotated[int | None, typer.Option(min=1, help="How many runs of each network.", show_default="3")]
+Models    = Annotated[Path | None, typer.Option(help="The folder of the model files.", show_default="models")]
+MadeIn    = Annotated[Path | None, typer.Option("--out", help="The folder of what is made.", show_default="runs/reproduce-NAME")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="After an error, show where it was raised.")]
 # fmt: on
 
@@ -256,9 +259,9 @@ def summary(model: ModelFile):
 @app.command()
 def reproduce(
     name: Annotated[Published, typer.Argument(metavar="NAME", help=f"{', '.join(Published)}.")],
-    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each network.")] = None,
-    models: Annotated[Path | None, typer.Option(help="The folder of the model files.")] = None,
-    out: RunFolder = None,
+    seeds: Seeds = None,
+    models: Models = None,
+    out: MadeIn = None,
 ):
     """Make a published table again. Runs that are finished in --out are not done again."""
     table = import_module(f".reproduce.{name}", __package__).table
