@@ -22,6 +22,7 @@ from . import reproduce as tables
 from . import train as training
 from .errors import TinyinferError
 from .ops import manual_seed
+from .runtime import machine as machines
 
 app = typer.Typer(
     help="Train networks, evaluate them, and look at them.",
@@ -29,6 +30,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+bench = typer.Typer(help="Measure how fast things are.")
+app.add_typer(bench, name="bench")
 console = Console(highlight=False, markup=False, soft_wrap=True)
 UsageError = typer.BadParameter.__base__  # typer does not name it
 
@@ -270,3 +273,12 @@ def reproduce(
     if extra := given.keys() - signature(table).parameters:
         raise UsageError(f"the table {name} takes no --{min(extra)}")
     console.print(table(**given))
+
+
+@bench.command()
+def machine():
+    """Measure how fast this machine computes and its memory delivers, and remember it.
+
+    Let nothing else run meanwhile."""
+    measured = machines.measured()
+    console.print(f"{measured}\nremembered in {machines.remember(measured)}")
