@@ -14,7 +14,7 @@ at the neighbours, a pointwise one at the channels: together an eighth of the wo
     fc                             1000                1,025,000
 
 A block is a depthwise convolution of 3 x 3, which takes the stride, and a pointwise one. After every
-convolution there are BatchNorm and ReLU.
+convolution there are BatchNorm and ReLU. An image takes 569 million multiplications.
 """
 
 from tinyinfer import nn

@@ -18,7 +18,7 @@ residuals and linear bottlenecks, CVPR 2018, arXiv 1801.04381, table 2; width 1.
 A block makes six times as many channels (the first one, as many), looks at the neighbours in each,
 and makes few of them again: without an activation, which would lose what few channels hold. What
 comes in is added, if it has the shape of what goes out. After every other convolution there is ReLU6,
-min(max(x, 0), 6), and after all BatchNorm.
+min(max(x, 0), 6), and after all BatchNorm. An image takes 301 million multiplications.
 """
 
 import tinyinfer as ti

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import tinyinfer as ti
+from tinyinfer.graph.graph import macs
 from tinyinfer.train import Recipe, modelfile
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.py"))
@@ -62,6 +63,14 @@ def test_the_layers_listed_have_all_parameters(path):
     rows = [re.split(r"  +", line.strip()) for line in table.split("\n\n")[0].splitlines()]
     listed = [int(row[2].replace(",", "")) for row in rows if len(row) == 3]
     assert sum(listed) == NETWORKS[path.stem][0]
+
+
+@pytest.mark.parametrize("name, published", [("mobilenet_v1", 569), ("mobilenet_v2", 300)])
+def test_published_multiplications(name, published):
+    """Millions, from table 4 of each paper."""
+    file = modelfile.load(MODELS[0].with_name(f"{name}.py"))
+    graph = ti.trace(file.build().eval(), ti.zeros(1, *file.input_shape))
+    assert sum(map(macs, graph.steps)) / 1e6 == pytest.approx(published, abs=1)
 
 
 def test_recipes_of_like_data():
