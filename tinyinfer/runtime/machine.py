@@ -6,7 +6,6 @@ import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from threading import Barrier
@@ -87,6 +86,8 @@ def memory() -> Path:
 
 def key() -> str:
     """What the figures depend on: another compiler may find other instructions."""
+    from importlib.metadata import version  # slow to load, and rarely needed
+
     return f"{cpu()}, numba {version('numba')}"
 
 
