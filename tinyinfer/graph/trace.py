@@ -26,13 +26,15 @@ def trace(fn, /, *examples, **named) -> Graph:
 
 
 def record(fn, examples, named=None) -> tuple[Graph, Trace]:
+    """The graph, and its trace, which knows what the function relied on, and what it returned."""
     examples, named = changed((examples, named or {}), as_example)
     given = {id(x): name for name, x in argument_names(fn, examples, named)}
     symbols = [symbol(x.spec, x.requires_grad, given.get(id(x))) for x in leaves((examples, named))]
     args, options = refilled((examples, named), symbols)
     with no_collecting(), Trace() as opened:
-        outputs = results(fn(*args, **options))
-    graph = differentiable(Graph(nodes(symbols), nodes(outputs), opened.updates))
+        opened.result = results(fn(*args, **options))
+    outputs = nodes([*leaves(opened.result)])
+    graph = differentiable(Graph(nodes(symbols), outputs, opened.updates))
     name_places(graph)
     return graph, opened
 
@@ -49,8 +51,8 @@ def as_example(x):
     return x
 
 
-def results(returned) -> list[Tensor]:
-    """The tensors in what a function returned; numbers and arrays are constants."""
+def results(returned):
+    """What a function returned, with numbers and arrays as tensors."""
 
     def expect(x):
         if not isinstance(x, Tensor | str | None):
@@ -60,7 +62,7 @@ def results(returned) -> list[Tensor]:
             )
         return x
 
-    return [*leaves(changed(tensors_of(returned), expect))]
+    return changed(tensors_of(returned), expect)
 
 
 def name_places(graph):
@@ -112,7 +114,7 @@ def graph(outputs, inputs) -> Graph:
             f"an input, {known[0].node!r}, has a value, so what was made of it has one: make it with "
             "ti.placeholder, or see ti.trace"
         )
-    found = differentiable(Graph(nodes(inputs), nodes(results(outputs))))
+    found = differentiable(Graph(nodes(inputs), nodes([*leaves(results(outputs))])))
     if early := [n for n in found.constants if n.op]:
         raise GraphError(
             f"{early[0].op.name} was computed from a State before it met a placeholder: the graph "

@@ -1,21 +1,60 @@
 """How many threads NumPy's products of matrices take. The library decides for itself, by the number
 of cores: too many for the matrices of small networks, and disastrous where others use the cores."""
 
+from functools import cache
+from threading import Lock
+
 from ..core.check import whole
 
 chosen = 1  # with one, the last bits of a sum do not depend on the number of cores either
 
 
 def set_num_threads(n: int):
-    """Let products of matrices take `n` threads from now on, in the whole process; training and
-    evaluating, which take one by themselves, too. Raises ArgumentError unless n is 1 or more."""
+    """Let products of matrices take `n` threads from now on, in the whole process; training,
+    evaluating and compiled functions, which take one by themselves, too. Raises ArgumentError unless
+    n is 1 or more."""
     global chosen
     chosen = whole("set_num_threads", n, 1)
-    chosen_threads()
+    chosen_threads.stay([chosen] * len(libraries()))
 
 
-def chosen_threads():
-    """While it is open they take as many as were chosen: one, unless `set_num_threads` was told."""
-    from threadpoolctl import threadpool_limits  # it looks through all libraries: not on import
+@cache
+def libraries() -> list:
+    from threadpoolctl import (
+        ThreadpoolController,
+    )  # it looks through all that is loaded: not on import
 
-    return threadpool_limits(chosen, "blas")
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+class ChosenThreads:
+    """While it is open, in any thread, products take as many as were chosen: one, unless
+    `set_num_threads` was told. When the last one has left it is as it was before the first."""
+
+    def __init__(self):
+        self.lock, self.inside, self.before = Lock(), 0, []
+
+    def __enter__(self):
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self.before = [library.get_num_threads() for library in libraries()]
+                self.set([chosen] * len(self.before))
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.set(self.before)
+
+    def stay(self, numbers):
+        with self.lock:
+            self.before = numbers
+            self.set(numbers)
+
+    def set(self, numbers):
+        for library, n in zip(libraries(), numbers):
+            library.set_num_threads(n)
+
+
+chosen_threads = ChosenThreads()

@@ -113,7 +113,7 @@ class Arena:
                     run(*args)
             self.finish(results, states)
         except Exception as error:
-            raise named(error, self.plan.graph, n) from error
+            fail(error, n, self.plan.graph)
         finally:
             self.empty()
 
@@ -171,10 +171,10 @@ def watched(n, run, args, watch, lane=0):
         see(n.op, args[1 : 1 + len(n.inputs)], args[0])
 
 
-def named(error, graph, n) -> Exception:
-    """The error, and which step it is of."""
+def fail(error, n, graph):
+    """Raise the error again, and say which step it is of."""
     where = f"in {called(graph, n)}" if n else "in a graph"
     if isinstance(error, TinyinferError):
-        return type(error)(f"{error}; {where}")
+        raise type(error)(f"{error}; {where}") from error
     error.add_note(where)
-    return error
+    raise error

@@ -34,7 +34,7 @@ def fit(run, folder=None, resume=False, watch=None) -> list[dict]:
         folder.save(run)  # the metrics of what was learned after the checkpoint are taken back
     elif folder:
         folder.start(run)
-    with stopping() as asked, chosen_threads():
+    with stopping() as asked, chosen_threads:
         while not run.done:
             run.step()
             if watch:

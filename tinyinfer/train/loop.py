@@ -153,7 +153,7 @@ class Scores:
 
 def evaluate(model, loader) -> Scores:
     """Of all images of the loader, as the model is in use."""
-    with model.in_use(), no_grad(), chosen_threads(), np.errstate(all="ignore"):
+    with model.in_use(), no_grad(), chosen_threads, np.errstate(all="ignore"):
         pairs = [
             (inputs.logits_of(model, images).numpy(), labels.numpy())
             for images, labels in loader.epoch(0)

@@ -1,0 +1,242 @@
+"""A compiled function: for each kind of arguments it is traced once, optimized, planned, and then run.
+
+It never goes stale. Python values that decided something in the trace (is this module training?) are
+asked again in each call, and what follows from States alone, as folded weights, is computed anew when
+one of them was re-pointed.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial, update_wrapper
+from itertools import starmap
+from types import MethodType
+
+import numpy as np
+
+from ..core.op import DEBUG, Op
+from ..core.spec import Specs, spec_of
+from ..core.tensor import Node, Tensor, tensor
+from ..core.trace import mode, no_grad
+from ..errors import ArgumentError
+from ..graph.control import unpack
+from ..graph.gradient import pullback
+from ..graph.graph import Graph, accepts
+from ..graph.passes import STANDARD, fuse, optimize, split
+from ..graph.trace import record
+from ..graph.tree import leaves, refilled
+from ..graph.verify import wrong_state
+from .executor import Executor
+from .machine import machine
+from .plan import Plan
+from .profile import Event, Profile
+
+FLAT = [run for run in STANDARD if run is not fuse]  # a step is a kernel: each has its own place
+
+
+def compile(fn=None, backend="planned", *, passes=None, memory="best", order=None, threads=1):
+    """A faster `fn`: a function of tensors, an nn.Module, a Graph or a Plan. Also a decorator.
+
+    It takes and gives what `fn` does, with the same gradients; what Python does in `fn` besides
+    happens when it is traced, once for each kind of arguments. `backend` is "planned", into one
+    arena, or "interpreted", by the definitions. `threads` carry out what can go side by side.
+    `passes` as in ti.optimize; `memory` and `order` as in ti.plan: in the order of the least memory,
+    or for several threads by breadth. `compiled.plan` and `compiled.graph` are those of the last
+    call. Raises ArgumentError for options that do not exist.
+    """
+    if backend not in BACKENDS:
+        raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
+    if type(threads) is not int or threads < 1:
+        raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
+    order = order or ("breadth" if threads > 1 else "memory")
+    begin = partial(BACKENDS[backend], memory=memory, order=order, threads=threads)
+    wrap = partial(Compiled, begin=begin, passes=FLAT if passes is None else passes)
+    return wrap if fn is None else wrap(fn)
+
+
+def planned(graph, memory, order, threads):
+    plan = graph if isinstance(graph, Plan) else Plan(graph, memory, order)
+    if DEBUG >= "3":
+        print(plan, file=sys.stderr)
+    return Executor(plan, threads)
+
+
+def interpreted(graph, memory, order, threads):
+    return (graph.graph if isinstance(graph, Plan) else graph).run_all
+
+
+BACKENDS = {"planned": planned, "interpreted": interpreted}
+
+
+class Compiled:
+    """What ti.compile gives."""
+
+    def __init__(self, fn, begin, passes):
+        if not callable(fn) and not isinstance(fn, Plan):
+            raise ArgumentError(f"compile: a function, module, graph or plan, not {fn!r}")
+        self.fn, self.begin, self.passes = fn, begin, passes
+        self.kinds = {}  # of arguments -> Specializations, for different Python values
+        self.last = None
+        update_wrapper(self, fn, updated=())
+
+    def __call__(self, *args, **named):
+        tensors = arrays_in((args, named))
+        if mode.trace or any(x.node.value is None for x in tensors):
+            return (self.fn.graph if isinstance(self.fn, Plan) else self.fn)(*args, **named)
+        known = self.kinds.setdefault((mode.grad, kind_of((args, named))), [])
+        found = next((s for s in known if s.holds()), None)
+        if found is None:
+            known.append(found := Specialization(self, args, named))
+        self.last = found
+        return found(tensors)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else MethodType(self, instance)
+
+    def __getattr__(self, name):  # model = ti.compile(model); model.eval()
+        if name.startswith("__") or "fn" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.fn, name)
+
+    @property
+    def graph(self) -> Graph:
+        """What the last call ran, after all passes."""
+        last = self._last().body
+        return last.graph if isinstance(last, Plan) else last
+
+    @property
+    def plan(self) -> Plan:
+        """Of the last call. Raises ArgumentError before the first, and of the interpreter."""
+        run = self._last().run
+        if not isinstance(run, Executor):
+            raise ArgumentError(
+                "plan: the interpreter has none: ti.compile(..., backend='planned')"
+            )
+        return run.plan
+
+    def _last(self):
+        if self.last is None:
+            raise ArgumentError("this function has not been called: what it runs depends on that")
+        return self.last
+
+    def profile(self, *args, runs=20, **named) -> Profile:
+        """How long each step takes: of `runs` calls, which change States as all calls do."""
+        with no_grad():
+            self(*args, **named)
+        last, plan, watched = self.last, self.plan, []
+        for _ in range(runs):
+            watched.append([])
+            arrays = [x.node.value for x in arrays_in((args, named))]
+            last.compute(arrays, watch=lambda *event: watched[-1].append(Event(*event)))
+        kernels = {n: kernel.name for n, kernel in plan.kernels.items()}
+        return Profile(plan.graph, watched, machine(), kernels)
+
+
+def kind_of(x):
+    """Equal for arguments that one graph serves: tensors count by their specs, others by value."""
+    if isinstance(x, Tensor):
+        return x.node.spec, x.requires_grad
+    if isinstance(x, list | tuple):
+        return type(x), *map(kind_of, x)
+    if isinstance(x, dict):
+        return type(x), *x, *map(kind_of, x.values())
+    if isinstance(x, np.ndarray):
+        return "array", x.dtype, x.shape
+    try:
+        return type(x), hash(x), x
+    except TypeError:
+        return type(x), id(x)
+
+
+def arrays_in(x):
+    """Its tensors, and its arrays as such."""
+    if isinstance(x, np.ndarray):
+        return [tensor(x)]
+    if isinstance(x, dict):
+        x = x.values()
+    elif not isinstance(x, list | tuple):
+        return [x] if isinstance(x, Tensor) else []
+    return [t for inner in x for t in arrays_in(inner)]
+
+
+class Specialization:
+    """A function for one kind of arguments: what follows from States alone, and the rest."""
+
+    def __init__(self, compiled, args, named):
+        self.compiled, fn = compiled, compiled.fn
+        if isinstance(fn, Plan):
+            fn.graph.expect([x.spec for x in arrays_in((args, named))])
+            self.traced, self.guards, self.result = fn.graph, {}, [*map(Tensor, fn.graph.outputs)]
+            self.prologue, self.body = Graph((), ()), fn
+        else:
+            self.traced, trace = record(fn, args, named)
+            self.guards, self.result = trace.guards, trace.result
+            self.prologue, self.body = split(optimize(self.traced, compiled.passes))
+        # A step that trains changes what its gradient would be of: its results are values.
+        self.trains = any(state.requires_grad for state in self.traced.updates)
+        self.taped = not self.trains and any(x.requires_grad for x in leaves(self.result))
+        self.ready, self.seen = (), None
+
+    def holds(self) -> bool:
+        """Is all that was relied on as it was?"""
+        same = all(module.training == flag for module, flag in self.guards.items())
+        return same and not any(starmap(wrong_state, self.traced.states.items()))
+
+    def __call__(self, tensors):
+        if mode.grad and self.taped:
+            outputs = self.on_tape(tensors)
+        else:
+            outputs = map(held, self.compute([x.node.value for x in tensors]))
+        return refilled(self.result, outputs)
+
+    def compute(self, arrays, **options):
+        return self.run([*arrays, *self.known()], **options)
+
+    @cached_property
+    def run(self) -> Callable:
+        return self.compiled.begin(self.body)
+
+    def known(self):
+        """What the prologue gives; it runs again if a State was re-pointed."""
+        now = [state.node.born for state in self.prologue.states.values()]
+        if self.seen != now:
+            self.ready, self.seen = self.prologue.run_all(()), now
+        return self.ready
+
+    def on_tape(self, tensors):
+        """One step on the tape, of the arguments and of the States."""
+        return unpack(self.step(*tensors, *self.traced.states.values()), self.traced.updates)
+
+    @cached_property
+    def step(self) -> Op:
+        graph, compiled = self.traced, self.compiled
+        ends = (*graph.updates.values(), *graph.outputs)
+        closed = Graph((*graph.inputs, *graph.states), ends)
+        run = compiled.begin(optimize(closed, compiled.passes))
+        back = Compiled(partial(pullback, closed), compiled.begin, compiled.passes)
+        return Call(closed, run, back)
+
+
+class Call(Op):
+    """ys = graph(*xs), compiled, and so is its gradient"""
+
+    graph: Graph
+    run: Callable
+    back: Callable
+
+    def infer(self, *xs):
+        accepts("a compiled function", self.graph, xs)
+        return Specs(n.spec for n in self.graph.outputs)
+
+    def forward(self, *xs):
+        return tuple(self.run(xs))
+
+    def vjp(self, g, y, *xs):
+        return self.back(xs, g.of(y.spec))
+
+    def flops(self, y, *xs):
+        return self.graph.flops()
+
+
+def held(array) -> Tensor:
+    """A tensor of this very array."""
+    return Tensor(Node(None, (), spec_of(array), array))
