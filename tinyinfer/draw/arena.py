@@ -12,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ArgumentError
+from ..runtime.memory import FEW, PLANNERS, place
+from ..runtime.plan import Plan
+from .sketch import name_of
 from .style import AMBER, ASIDE, BLUE, GREEN, GREY, INK, MUTED, PAPER, WASHES, sheet
 
 KINDS = {  # what a buffer holds: its colour, and the words of the legend
-    "result": (BLUE, "result of a step"),
+    "result": (BLUE, "result"),
     "group": (GREEN, "results side by side, parts of one"),
-    "scratch": (AMBER, "scratch memory of a step"),
+    "scratch": (AMBER, "scratch memory"),
 }
 UNITS = "B", "KiB", "MiB", "GiB", "TiB"
 COLUMNS = 4  # of small pictures
@@ -25,6 +28,7 @@ WIDTH = 3.9  # of one, in inches
 CUT = 1.5  # times as high as all others: a placement that is higher is cut off
 SMALL = 7  # points, of letters
 LINE = 1.25 * SMALL
+LONG = 20  # characters: a name of a stage that is longer is cut
 DASHED = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 2)), "zorder": 4}
 HATCHED = {"facecolor": PAPER, "edgecolor": ASIDE, "hatch": "/////"}
 
@@ -44,20 +48,72 @@ def arena(buffers, placements, path, lower_bound=None, kinds=None, stages=None, 
     Beneath, the bytes alive at each stage. Of several placements of the same buffers small pictures
     side by side, of one scale; one that is far higher than all others is cut off. `lower_bound` is
     in bytes, without it the most bytes alive at once; `kinds` has for each buffer what it holds,
-    "result", "group" or "scratch"; `stages` are the names of the stages. Returns the path.
+    "result", "group" or "scratch"; `stages` are the names of the stages, for the picture of one
+    placement. A name of a buffer may have several lines; those are shown that there is room for.
+    Returns the path.
     Raises ArgumentError if there are no buffers or no placements, or if these do not fit together.
     """
     buffers = tuple(buffers)
     placements = (placements,) if hasattr(placements, "offsets") else tuple(placements)
     kinds = ("result",) * len(buffers) if kinds is None else tuple(kinds)
-    check(buffers, placements, kinds)
-    alive = live_bytes(buffers)
+    check(buffers, placements, kinds, stages)
+    alive = live_bytes(buffers, len(stages or ()))
     bound = int(alive.max()) if lower_bound is None else lower_bound
     scene = Scene(buffers, placements, kinds, alive, bound, stages)
     return (one if len(placements) == 1 else several)(scene, path, title)
 
 
-def check(buffers, placements, kinds):
+def draw_plan(plan, path, compare=False, title=None) -> Path:
+    """Draw the arena over time, step by step: .png, .svg or .pdf; returns the path.
+
+    With `compare`, the same buffers as other planners place them, side by side: those of these
+    names, or if it is True those of offsets (exact only if the buffers are few). What lies in the
+    arena is named as in print(graph), with the op that writes there first.
+    Raises ArgumentError if nothing lies in the arena, or if there is no such planner.
+    """
+    placements = plan.placement
+    if compare:
+        few = len(plan.buffers) <= FEW
+        names = [p for p in PLANNERS if few or p != "exact"] if compare is True else compare
+        placements = [place(plan.buffers, name, plan.alignment) for name in names]
+    ops, kinds = held_by(plan)
+    buffers = [b._replace(name=f"{b.name}\n{op}".strip()) for b, op in zip(plan.buffers, ops)]
+    stages = [*stage_names(plan.order), "end"]
+    return arena(buffers, placements, path, plan.lower_bound, kinds, stages, title)
+
+
+Plan.draw = draw_plan
+
+
+def held_by(plan):
+    """Of each buffer the op of the step that is the first to write there, and the kind."""
+    ops, kinds = [""] * len(plan.buffers), ["result"] * len(plan.buffers)
+    for n in reversed(plan.order.steps):
+        for home in map(plan.home, plan.values.blocks_of(n)):
+            i = plan.lifetimes.number.get(home.root)
+            if i is not None and home.within:
+                kinds[i] = "group"
+            elif i is not None:
+                ops[i] = begins_with(n.op)
+        for i in plan.lifetimes.scratch[n]:
+            ops[i], kinds[i] = begins_with(n.op), "scratch"
+    return ops, kinds
+
+
+def stage_names(order) -> list[str]:
+    names = order.graph.names
+    told = lambda n: f"%{names[n]} {begins_with(n.op)}"
+    some = lambda stage: ", ".join(f"%{names[n]}" for n in stage)
+    return [some(stage) if stage[1:] else told(*stage) for stage in order.stages]
+
+
+def begins_with(op) -> str:
+    """The name of an op, or of the first of those that are fused."""
+    first, *more = name_of(op).split(" → ")
+    return f"{first} …" if more else first
+
+
+def check(buffers, placements, kinds, stages):
     if not buffers:
         raise ArgumentError("arena: there are no buffers to draw: no step writes into the arena")
     if not placements:
@@ -68,6 +124,8 @@ def check(buffers, placements, kinds):
                 f"arena: {p.planner} has {len(p.offsets)} offsets for {len(buffers)} buffers: "
                 "give placements of these buffers"
             )
+    if stages is not None and len(stages) <= (last := max(b.last for b in buffers)):
+        raise ArgumentError(f"arena: {len(stages)} names of stages for {last + 1} stages")
     if len(kinds) != len(buffers) or not KINDS.keys() >= set(kinds):
         raise ArgumentError(
             f"arena: kinds has for each of the {len(buffers)} buffers one of {', '.join(KINDS)}"
@@ -89,11 +147,12 @@ class Scene(NamedTuple):
     def top(self) -> int:
         """Up to where all is shown."""
         *others, last = sorted(p.total for p in self.placements)
-        return others[-1] if others and last > CUT * others[-1] else last
+        return (others[-1] if others and last > CUT * others[-1] else last) or 1
 
 
-def live_bytes(buffers) -> np.ndarray:
-    change = np.zeros(max(b.last for b in buffers) + 2, np.int64)
+def live_bytes(buffers, stages=0) -> np.ndarray:
+    """At each stage; up to the last one of a buffer, or more."""
+    change = np.zeros(max(stages, *[b.last + 1 for b in buffers]) + 1, np.int64)
     for b in buffers:
         change[b.first] += b.size
         change[b.last + 1] -= b.size
@@ -168,7 +227,7 @@ def one(scene, path, title):
         room(ax, scene, placement, unit)
         name_lines(ax, {"total": placement.total, "lower bound": scene.bound}, unit)
         living(below, scene, unit)
-        below.set(ylim=(0, 1.2 * scene.alive.max() / unit.size), ylabel="alive")
+        below.set(ylim=(0, 1.2 * (scene.alive.max() or 1) / unit.size), ylabel="alive")
         name_stages(below, scene, 7.5)
         legend(figure, scene)
         figure.draw_without_rendering()  # so that it is known what there is room for
@@ -199,7 +258,7 @@ def several(scene, path, title):
             cut = ", cut off" if placement.total > scene.top else ""
             entitle(ax, in_words(placement), times(placement, scene.bound) + cut)
         for ax in axes[-columns:]:
-            name_stages(ax, scene, WIDTH - 0.6)
+            name_stages(ax, scene._replace(stages=None), WIDTH)
         legend(figure, scene)
         figure.draw_without_rendering()
         for ax, placement in zip(axes[1:], scene.placements):
@@ -241,7 +300,7 @@ def room(ax, scene, placement, unit):
 def name_lines(ax, lines, unit):
     """To the right of them, apart from one another."""
     low, high = min(lines.values()), max(lines.values())
-    push = max(13 - 150 * (high - low) / high, 0)  # points
+    push = max(13 - 150 * (high - low) / (high or 1), 0)  # points
     if low == high:
         lines, push = {" =\n".join(lines): high}, 0
     for name, y in lines.items():
@@ -270,6 +329,7 @@ def name_stages(ax, scene, width):
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         ax.set_xlabel("stage")
         return
+    names = [name if len(name) <= LONG else f"{name[: LONG - 1]}…" for name in names]
     flat = max(map(width_of, names)) < points - 4
     ax.set_xticks(np.arange(count) + 0.5, names, rotation=0 if flat else 90, fontsize=SMALL)
     ax.tick_params(axis="x", length=0)
@@ -281,7 +341,7 @@ def legend(figure, scene):
 
     there = [KINDS[kind] for kind in KINDS if kind in scene.kinds]
     keys = [Patch(facecolor=c.fill, edgecolor=c.line, label=words) for c, words in there]
-    keys.append(Patch(label="free, but beneath a live one", **HATCHED))
+    keys.append(Patch(label="free beneath a block", **HATCHED))
     keys.append(Line2D([], [], label=f"lower bound, {told(scene.bound)}", **DASHED))
     look = {"frameon": False, "fontsize": 8, "labelcolor": MUTED, "columnspacing": 1.5}
     figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), **look)
@@ -316,16 +376,12 @@ def corners(boxes, unit) -> np.ndarray:
 
 
 def label(ax, buffer, box, fill):
-    """The name and the size, as they fit: on two lines, on one, upright, or the name alone."""
+    """As many lines of the name and the size as fit, in one way or the other."""
     low, high = ax.transData.transform(box[[0, 2]]) * 72 / ax.figure.dpi
     place = high - low - 3
     if min(place) < LINE - 4:
         return
-    name, many = buffer.name, told(buffer.size)
-    for text, turn in (
-        (f"{name}\n{many}", 0), (f"{name}  {many}", 0), (f"{name}\n{many}", 90),
-        (f"{name}  {many}", 90), (name, 0), (name, 90),
-    ):  # fmt: skip
+    for text, turn in ways([*buffer.name.split("\n"), told(buffer.size)]):
         lines = text.split("\n")
         needs = max(map(width_of, lines)), LINE * len(lines) - 3.3
         if (place >= (needs[::-1] if turn else needs)).all():
@@ -335,6 +391,15 @@ def label(ax, buffer, box, fill):
                 bbox={"facecolor": fill, "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
             return
+
+
+def ways(lines):
+    """What may be written, and how it is turned."""
+    first, *_, last = lines
+    for some in (lines, [first, last], [first]):
+        for turn in (0, 90):
+            for between in ("\n", "  "):
+                yield between.join(some), turn
 
 
 @cache
