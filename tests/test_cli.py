@@ -239,6 +239,17 @@ def test_a_resumed_run_stays_what_it_was(tinyinfer):
     assert "cannot be read" in refused(tinyinfer(*resume))
 
 
+def test_plan(tinyinfer):
+    files = "--out", "arena.svg", "--compare", "--json", "plan.json"
+    status, out, _ = tinyinfer("plan", str(LENET), "--batch", "2", *files)
+    assert status == 0 and "lower bound" in out and "conv2d" in out
+    plan = json.loads(Path("plan.json").read_text())
+    assert f"arena of {plan['arena_bytes']:,} bytes" in out and Path("arena.svg").exists()
+    assert plan["steps"][0]["spec"] == "float32[2, 6, 28, 28]"
+    status, _, error = tinyinfer("plan", str(LENET), "--memory", "nothing")
+    assert status == 2 and "greedy_by_size" in error and len(error.splitlines()) == 1
+
+
 def test_a_loss_that_is_none(tinyinfer):
     args = "train", "net.py", "--lr", "1e38", "--out", "x"
     assert re.search(r"epoch 1, step \d: the loss is (nan|inf):", refused(tinyinfer(*args)))

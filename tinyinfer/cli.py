@@ -23,6 +23,10 @@ from . import train as training
 from .errors import TinyinferError
 from .ops import manual_seed
 from .runtime import machine as machines
+from .runtime.compile import prepared
+from .runtime.memory import PLANNERS, SHARED
+from .runtime.order import POLICIES
+from .runtime.plan import plan as planned
 
 app = typer.Typer(
     help="Train networks, evaluate them, and look at them.",
@@ -67,6 +71,8 @@ def one_line(text) -> str:
 
 Data = StrEnum("Data", [*datasets.SETS])
 Cost = StrEnum("Cost", ["flops", "bytes"])
+Memory = StrEnum("Memory", ["best", *PLANNERS, *SHARED])
+Order = StrEnum("Order", [*POLICIES])
 Published = StrEnum("Published", [module.name for module in iter_modules(tables.__path__)])
 
 # fmt: off
@@ -84,6 +90,12 @@ Weights   = Annotated[Path | None, typer.Option(help="A file of weights, the fol
 Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
 ColorBy   = Annotated[Cost | None, typer.Option(help="Colour the steps by their share.")]
 Change    = Annotated[str | None, typer.Option("--pass", metavar="NAME", help="Show what this pass changes: fuse, simplify, ...", show_default=False)]
+Batch     = Annotated[int, typer.Option(min=1, help="Images at once.")]
+ByPlanner = Annotated[Memory, typer.Option("--memory", metavar="PLANNER", help=f"{', '.join(Memory)}.")]
+ByPolicy  = Annotated[Order, typer.Option("--order", metavar="POLICY", help=f"{', '.join(Order)}.")]
+Arena     = Annotated[Path | None, typer.Option("--out", help="Draw the arena: .svg, .png or .pdf.", show_default=False)]
+Compare   = Annotated[bool, typer.Option("--compare", help="Draw it by all planners, side by side.")]
+Json      = Annotated[Path | None, typer.Option(help="Write the plan for tools.", show_default=False)]
 Seeds     = Annotated[int | None, typer.Option(min=1, help="How many runs of each network.", show_default="3")]
 Models    = Annotated[Path | None, typer.Option(help="The folder of the model files.", show_default="models")]
 MadeIn    = Annotated[Path | None, typer.Option("--out", help="The folder of what is made.", show_default="runs/reproduce-NAME")]
@@ -250,6 +262,27 @@ def draw(
     file = training.modelfile.load(model)
     drawn = training.folder.draw(file.build(), file.input_shape, out, color_by, change)
     console.print(drawn)
+
+
+@app.command()
+def plan(
+    model: ModelFile,
+    batch: Batch = 1,
+    memory: ByPlanner = Memory.best,
+    order: ByPolicy = Order.memory,
+    out: Arena = None,
+    compare: Compare = False,
+    json: Json = None,
+):
+    """Plan how a network runs: when each step, and where in memory its result lies."""
+    file = training.modelfile.load(model)
+    graph = training.folder.graph_of(file.build(), file.input_shape, batch)
+    made = planned(prepared(graph)[1], memory, order)
+    print(made)
+    if out:
+        console.print(made.draw(out, compare=compare))
+    if json:
+        console.print(made.save(json))
 
 
 @app.command()

@@ -131,6 +131,12 @@ class Compiled:
         return Profile(plan.graph, watched, machine(), kernels)
 
 
+def prepared(graph, passes=FLAT) -> tuple[Graph, Graph]:
+    """What of the optimized graph follows from constants and States alone, and what takes that and
+    the inputs."""
+    return split(optimize(graph, passes))
+
+
 def kind_of(x):
     """Equal for arguments that one graph serves: tensors count by their specs, others by value."""
     if isinstance(x, Tensor):
@@ -170,7 +176,7 @@ class Specialization:
         else:
             self.traced, trace = record(fn, args, named)
             self.guards, self.result = trace.guards, trace.result
-            self.prologue, self.body = split(optimize(self.traced, compiled.passes))
+            self.prologue, self.body = prepared(self.traced, compiled.passes)
         # A step that trains changes what its gradient would be of: its results are values.
         self.trains = any(state.requires_grad for state in self.traced.updates)
         self.taped = not self.trains and any(x.requires_grad for x in leaves(self.result))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..core.tensor import placeholder
 from ..errors import ArgumentError, LoadError
+from ..graph.graph import Graph
 from ..graph.passes import optimize
 from ..graph.trace import trace
 from ..nn import file
@@ -90,12 +91,17 @@ class Folder:
 def draw(model, input_shape, path, color_by=None, change=None) -> Path:
     """The model's graph for one image, or the change that a pass of ti.optimize makes. Returns the
     path written, a .gv where Graphviz is missing."""
-    image = placeholder((1, *input_shape), name="image")
-    with model.in_use():
-        graph = trace(lambda image: inputs.logits_of(model, image), image)
+    graph = graph_of(model, input_shape)
     if change:
         return optimize(graph).history.draw(change, path)
     return graph.draw(path, color_by)
+
+
+def graph_of(model, input_shape, batch=1) -> Graph:
+    """What the model does with so many images, when it does not learn."""
+    images = placeholder((batch, *input_shape), name="image" if batch == 1 else "images")
+    with model.in_use():
+        return trace(lambda images: inputs.logits_of(model, images), images)
 
 
 def weights_in(path, name) -> Path:
