@@ -1,1 +1,3 @@
 """Fast loops, and what they share."""
+
+from . import plain

@@ -41,9 +41,14 @@ def kernel(*ops):
 
 def kernel_for(n) -> Kernel:
     """The kernel of a step; the definition, if no other serves."""
-    specs = n.spec, *[x.spec for x in n.inputs]
-    found = (find(n.op, *specs) for find in KERNELS.get(type(n.op), ()))
-    return next((k for k in found if k), None) or definition(n.op, *specs)
+    return kernel_of(n.op, n.spec, *[x.spec for x in n.inputs])
+
+
+def kernel_of(op, *specs) -> Kernel:
+    """The kernel of an op that makes y from xs; `specs` are theirs. One made for its class goes
+    before one for what that is derived from."""
+    found = (find(op, *specs) for cls in type(op).__mro__ for find in KERNELS.get(cls, ()))
+    return next((k for k in found if k), None) or definition(op, *specs)
 
 
 def definition(op, y, *xs) -> Kernel:

@@ -1,0 +1,93 @@
+"""y[i] = f(x[i]), curves of several steps. All of them read x for the last time before, or as, they
+write y: so it may be written over x."""
+
+from functools import partial
+
+import numpy as np
+
+from ...core.spec import Spec
+from ...ops import activation as op
+from ..kernel import Kernel, kernel
+
+
+def curve(op, floats=0, masks=0):
+    """Make run(op, y, x, *scratch) the kernel, with scratch like x and masks of its shape."""
+
+    def register(run):
+        @kernel(op)
+        def find(op, y, x):
+            scratch = (x,) * floats + (Spec(x.shape, np.dtype(bool)),) * masks
+            return Kernel("ufuncs", partial(run, op), scratch, over=(0,))
+
+        return run
+
+    return register
+
+
+@curve(op.Relu)
+def relu(op, y, x):
+    np.maximum(x, 0, out=y)
+
+
+@curve(op.LeakyRelu, floats=1, masks=1)
+def leaky_relu(op, y, x, t, above):
+    np.multiply(x.dtype.type(op.slope), x, t)
+    choose(y, x, t, above)
+
+
+@curve(op.Elu, floats=1, masks=1)
+def elu(op, y, x, t, above):
+    np.minimum(x, 0, out=t)
+    np.expm1(t, t)
+    np.multiply(x.dtype.type(op.alpha), t, t)
+    choose(y, x, t, above)
+
+
+def choose(y, x, t, above):
+    """y = x where x > 0, else t"""
+    np.greater(x, 0, above)
+    np.copyto(t, x, where=above)
+    np.copyto(y, t)
+
+
+def small(x, t):
+    """t = exp(-|x|)"""
+    np.abs(x, t)
+    np.negative(t, t)
+    np.exp(t, t)
+
+
+def logistic(y, x, t, below):
+    small(x, t)
+    np.less(x, 0, below)
+    y.fill(1)
+    np.copyto(y, t, where=below)
+    np.add(1, t, t)
+    np.divide(y, t, y)
+
+
+@curve(op.Sigmoid, floats=1, masks=1)
+def sigmoid(op, y, x, t, below):
+    logistic(y, x, t, below)
+
+
+@curve(op.Silu, floats=2, masks=1)
+def silu(op, y, x, s, t, below):
+    logistic(s, x, t, below)
+    np.multiply(x, s, y)
+
+
+@curve(op.Softplus, floats=1)
+def softplus(op, y, x, t):
+    small(x, t)
+    np.log1p(t, t)
+    np.maximum(x, 0, out=y)
+    np.add(y, t, y)
+
+
+@curve(op.Hardswish, floats=1)
+def hardswish(op, y, x, t):
+    np.add(x, 3, t)
+    np.clip(t, 0, 6, t)
+    np.multiply(x, t, y)
+    np.divide(y, 6, y)
