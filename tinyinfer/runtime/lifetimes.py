@@ -125,8 +125,10 @@ class Lifetimes:
 
     def _updates(self):
         for state, n in self.graph.updates.items():
-            home = self.home[self.values.block[n]]
-            if home.key is not state or n in self.graph.states:
+            block = self.values.block[n]
+            home = self.home[block]
+            in_place = block.maker and home.key is state
+            if not in_place:
                 home.last = self.end
                 yield n, "state", state
 
@@ -162,13 +164,14 @@ class Lifetimes:
             if mine.kind == "state":
                 if home.kind == "state" and home.key is mine.key:
                     return x
-            elif self._ends(home.root, n) and home.root is not mine.root:
+            elif self._ends(home.root, n) and self._alone(home.root, there, n):
+                users = home.root.users - {n}
                 if home.within is None:
                     home.kind, home.key = mine.kind, mine.key
                     home.within, home.offset = mine.within, mine.offset
                 elif mine.within is not None or mine.kind != "arena":
                     continue
-                self.waits[n] |= home.root.users - {n}
+                self.waits[n] |= users
                 home.serve(mine)
                 home.root.serve(home)
                 home.names += mine.names
@@ -181,6 +184,10 @@ class Lifetimes:
         return (
             home.kind == "arena" and last and all(self.at[m] < home.last for m in home.users - {n})
         )
+
+    def _alone(self, home, block, n) -> bool:
+        """Is this block all that n reads in this memory? A part of a concatenation lies in the whole."""
+        return all(self.home[b].root is not home for b in self.values.reads(n) - {block})
 
     def _make_buffers(self, copies):
         self.buffers: list[Buffer] = []
@@ -207,8 +214,10 @@ class Lifetimes:
 
     def _stash(self, n, kind, key) -> int | None:
         """What one State was can become another, which has to be kept while both change."""
-        home = self.home[self.values.block[n]]
-        if kind == "state" and home.kind == "state" and home.key in self.graph.updates:
+        block = self.values.block[n]
+        home = self.home[block]
+        old = home.kind == "state" and block.maker is None
+        if kind == "state" and old and home.key in self.graph.updates:
             return self._add(f"%{self.graph.names[n]}", nbytes(n.spec), self.end, self.end, set())
 
 
