@@ -94,9 +94,11 @@ def in_place_updates(work) -> tuple[dict, dict]:
     failing, into, waits = [n for n in work.steps if n.op.raises], {}, []
     for state, n in graph.updates.items():
         new, old = values.block[n], symbols.get(state)
-        if new in into or new.maker is None or new.spec != n.spec or not values.fills(n):
-            continue
         maker, readers = new.maker, old.readers if old else []
+        if new in into or maker is None or maker.op.raises:
+            continue
+        if new.spec != n.spec or not values.fills(n):
+            continue
         reads_it_otherwise = maker in readers and old not in work.over[maker]
         first = [m for m in (*readers, *failing) if m is not maker]
         number = past[maker][0]
