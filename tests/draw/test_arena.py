@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import tinyinfer as ti
-from tinyinfer.draw.arena import Hole, arena, held_by, holes, label, live_bytes, told, wasted
+from tinyinfer.draw.arena import Hole, arena, held_by, holes, live_bytes, told, wasted
+from tinyinfer.draw.style import write_in
 from tinyinfer.runtime.memory import PLANNERS, Buffer, Placement, place
 from tinyinfer.runtime.plan import plan
 
@@ -140,7 +141,7 @@ def test_a_name_is_written_as_it_is(tmp_path):
 def test_a_name_lies_within_its_block(width, height, text):
     ax = FigureCanvasAgg(Figure((1, 1), dpi=100)).figure.add_axes((0, 0, 1, 1))
     box = np.array([(0, 0), (width, 0), (width, height), (0, height)])
-    label(ax, Buffer("conv1", 18816, 0, 1), box, "white")
+    write_in(ax, box, ["conv1", "18.4 KiB"], "white")
     assert [t.get_text() for t in ax.texts] == ([text] if text else [])
     for t in ax.texts:
         low, high = t.get_tightbbox().get_points()

@@ -5,7 +5,6 @@ What is free beneath a live block is hatched: it is of no use. No arena is lower
 the most bytes that are alive at once.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,22 @@ from ..errors import ArgumentError
 from ..runtime.memory import FEW, PLANNERS, place
 from ..runtime.plan import Plan
 from .sketch import name_of
-from .style import AMBER, ASIDE, BLUE, GREEN, GREY, INK, MUTED, PAPER, WASHES, sheet
+from .style import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    HATCHED,
+    INK,
+    LINE_OF_SMALL,
+    MUTED,
+    SMALL,
+    WASHES,
+    legend,
+    sheet,
+    width_of,
+    write_in,
+)
 
 KINDS = {  # what a buffer holds: its colour, and the words of the legend
     "result": (BLUE, "result"),
@@ -26,11 +40,8 @@ UNITS = "B", "KiB", "MiB", "GiB", "TiB"
 COLUMNS = 4  # of small pictures
 WIDTH = 3.9  # of one, in inches
 CUT = 1.5  # times as high as all others: a placement that is higher is cut off
-SMALL = 7  # points, of letters
-LINE = 1.25 * SMALL
 LONG = 20  # characters: a name of a stage that is longer is cut
 DASHED = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 2)), "zorder": 4}
-HATCHED = {"facecolor": PAPER, "edgecolor": ASIDE, "hatch": "/////"}
 
 
 class Hole(NamedTuple):
@@ -229,7 +240,7 @@ def one(scene, path, title):
         living(below, scene, unit)
         below.set(ylim=(0, 1.2 * (scene.alive.max() or 1) / unit.size), ylabel="alive")
         name_stages(below, scene, 7.5)
-        legend(figure, scene)
+        explain(figure, scene)
         figure.draw_without_rendering()  # so that it is known what there is room for
         blocks(ax, scene, placement, unit)
     return Path(path)
@@ -259,7 +270,7 @@ def several(scene, path, title):
             entitle(ax, in_words(placement), times(placement, scene.bound) + cut)
         for ax in axes[-columns:]:
             name_stages(ax, scene._replace(stages=None), WIDTH)
-        legend(figure, scene)
+        explain(figure, scene)
         figure.draw_without_rendering()
         for ax, placement in zip(axes[1:], scene.placements):
             blocks(ax, scene, placement, unit)
@@ -325,7 +336,7 @@ def name_stages(ax, scene, width):
 
     count, names = len(scene.alive), scene.stages
     points = 72 * width / count
-    if names is None or points < LINE:
+    if names is None or points < LINE_OF_SMALL:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         ax.set_xlabel("stage")
         return
@@ -335,7 +346,7 @@ def name_stages(ax, scene, width):
     ax.tick_params(axis="x", length=0)
 
 
-def legend(figure, scene):
+def explain(figure, scene):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -343,8 +354,7 @@ def legend(figure, scene):
     keys = [Patch(facecolor=c.fill, edgecolor=c.line, label=words) for c, words in there]
     keys.append(Patch(label="free beneath a block", **HATCHED))
     keys.append(Line2D([], [], label=f"lower bound, {told(scene.bound)}", **DASHED))
-    look = {"frameon": False, "fontsize": 8, "labelcolor": MUTED, "columnspacing": 1.5}
-    figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), **look)
+    legend(figure, keys)
 
 
 def blocks(ax, scene, placement, unit):
@@ -365,7 +375,7 @@ def blocks(ax, scene, placement, unit):
         PolyCollection(boxes, facecolors="none", edgecolors=lines, linewidths=width, zorder=6)
     )
     for b, box, fill in zip(scene.buffers, boxes, fills):
-        label(ax, b, box, fill)
+        write_in(ax, box, [*b.name.split("\n"), told(b.size)], fill)
 
 
 def corners(boxes, unit) -> np.ndarray:
@@ -373,40 +383,3 @@ def corners(boxes, unit) -> np.ndarray:
     left, right, low, high = np.array(boxes).T
     low, high = low / unit.size, high / unit.size
     return np.stack([left, low, right, low, right, high, left, high], 1).reshape(-1, 4, 2)
-
-
-def label(ax, buffer, box, fill):
-    """As many lines of the name and the size as fit, in one way or the other."""
-    low, high = ax.transData.transform(box[[0, 2]]) * 72 / ax.figure.dpi
-    place = high - low - 3
-    if min(place) < LINE - 4:
-        return
-    for text, turn in ways([*buffer.name.split("\n"), told(buffer.size)]):
-        lines = text.split("\n")
-        needs = max(map(width_of, lines)), LINE * len(lines) - 3.3
-        if (place >= (needs[::-1] if turn else needs)).all():
-            ax.text(
-                *box[::2].mean(0), text, rotation=turn, fontsize=SMALL, ha="center", va="center",
-                linespacing=1.2, parse_math=False, in_layout=False, clip_on=True, zorder=5,
-                bbox={"facecolor": fill, "edgecolor": "none", "pad": 0.5},
-            )  # fmt: skip
-            return
-
-
-def ways(lines):
-    """What may be written, and how it is turned."""
-    first, *_, last = lines
-    for some in (lines, [first, last], [first]):
-        for turn in (0, 90):
-            for between in ("\n", "  "):
-                yield between.join(some), turn
-
-
-@cache
-def width_of(text) -> float:
-    """In points, in small letters."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextToPath
-
-    font = FontProperties(family="DejaVu Sans", size=SMALL)
-    return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]

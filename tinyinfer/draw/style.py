@@ -1,6 +1,7 @@
 """What all pictures share: colours that stay apart in grey and for the colour blind, on white."""
 
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ BLUE = Colour("#dcebf8", "#2868a3")
 AMBER = Colour("#fcebcc", "#a8640a")
 GREEN = Colour("#c9e8da", "#12704f")
 GREY = Colour("#e9ecef", "#68727c")
+VIOLET = Colour("#e6e0f5", "#5d4a9c")
 RED = Colour("#fdeceb", "#b3261e")
 
 
@@ -66,6 +68,9 @@ SHEET = {  # for Matplotlib, while a chart is made
     "savefig.dpi": 144,
     "svg.hashsalt": "tinyinfer",
 }
+SMALL = 7  # points, of the letters in a block
+LINE_OF_SMALL = 1.25 * SMALL
+HATCHED = {"facecolor": PAPER, "edgecolor": ASIDE, "hatch": "/////"}  # of what is free
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 
 
@@ -83,3 +88,47 @@ def sheet(path, width, height, title):
             figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
         yield figure
         figure.savefig(path, metadata=UNDATED[kind])
+
+
+def legend(figure, keys):
+    """Beneath, in one line."""
+    look = {"frameon": False, "fontsize": 8, "labelcolor": MUTED, "columnspacing": 1.5}
+    figure.legend(handles=keys, loc="outside lower left", ncols=len(keys), **look)
+
+
+def write_in(ax, box, lines, fill="none"):
+    """Write as much of these lines as there is room for, one way or the other, into a block, whose
+    corners (4, 2) are in data; on this colour, if there are lines across it. The axes have got their
+    size before."""
+    low, high = ax.transData.transform(box[[0, 2]]) * 72 / ax.figure.dpi
+    place = high - low - 3
+    if min(place) < LINE_OF_SMALL - 4:
+        return
+    for text, turn in ways(lines):
+        parts = text.split("\n")
+        needs = max(map(width_of, parts)), LINE_OF_SMALL * len(parts) - 3.3
+        if (place >= (needs[::-1] if turn else needs)).all():
+            ax.text(
+                *box[::2].mean(0), text, rotation=turn, fontsize=SMALL, ha="center", va="center",
+                linespacing=1.2, parse_math=False, in_layout=False, clip_on=True, zorder=5,
+                bbox={"facecolor": fill, "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
+            return
+
+
+def ways(lines):
+    """What may be written, and how it is turned: all lines, or the first and the last, or the first."""
+    for some in (lines, lines[:1] + lines[-1:], lines[:1]):
+        for turn in (0, 90):
+            for between in ("\n", "  "):
+                yield between.join(some), turn
+
+
+@cache
+def width_of(text) -> float:
+    """In points, in small letters."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextToPath
+
+    font = FontProperties(family=SHEET["font.family"], size=SMALL)
+    return TextToPath().get_text_width_height_descent(text, font, ismath=False)[0]
