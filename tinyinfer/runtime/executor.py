@@ -2,14 +2,18 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
 from functools import cache
 from itertools import starmap
 from queue import SimpleQueue
 from sys import getrefcount
 from threading import Lock
+from weakref import finalize
 
 import numpy as np
 
+from ..core.op import watchers
 from ..core.tensor import State
 from ..errors import GraphError
 from ..graph.verify import wrong_state
@@ -28,22 +32,20 @@ class Executor:
     def __init__(self, plan: Plan, threads: int = 1):
         self.plan, self.threads = plan, threads
         self.idle: list[tuple[Arena, list]] = []  # arenas, with the results that they have written
-        self.updating = Lock()
+        self.updating = [lock_of(s) for s in sorted(plan.graph.updates, key=id)]
         if threads > 1:
             self.after = users_of(plan.order.steps, plan.before)
 
     def __call__(self, inputs, watch=None) -> list[np.ndarray]:
-        if self.plan.graph.updates:
-            with self.updating:
-                return self._call(inputs, watch)
-        return self._call(inputs, watch)
+        with ExitStack() as stack:
+            for lock in self.updating:
+                stack.enter_context(lock)
+            return self._call(inputs, watch)
 
     def _call(self, inputs, watch):
         graph = self.plan.graph
         expect_states(graph)
-        arena, kept = (
-            self.idle.pop() if self.idle else (Arena(self.plan), [[] for _ in graph.outputs])
-        )
+        arena, kept = self._idle_or_new()
         results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
         mine = {s: own(s) for s in graph.updates}
         states = {s: s.node.value for s in graph.states.values()} | mine
@@ -56,8 +58,24 @@ class Executor:
         finally:
             for s, array in mine.items():
                 s.hold(array)
-            self.idle.append((arena, kept))
+        self.idle.append((arena, kept))  # not after an error: who knows who is still at work in it
         return results
+
+    def _idle_or_new(self):
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return Arena(self.plan), [[] for _ in self.plan.graph.outputs]
+
+
+LOCKS = {}
+
+
+def lock_of(state) -> Lock:
+    """Whoever changes the State has it: several graphs may."""
+    if id(state) not in LOCKS:
+        finalize(state, LOCKS.pop, id(state), None)
+    return LOCKS.setdefault(id(state), Lock())
 
 
 def expect_states(graph):
@@ -129,22 +147,25 @@ class Crew:
         for n, count in self.missing.items():
             if not count:
                 self.ready.put(n)
-        helpers = [crew().submit(self.work, lane) for lane in range(1, self.threads)]
+        helpers = []
         try:
+            for lane in range(1, self.threads):  # with the caller's np.errstate
+                helpers.append(crew().submit(copy_context().run, self.work, lane))
             self.work(0)
-        finally:  # nobody may still be at work in this arena
-            self._stop()
-            for helper in helpers:
-                if not helper.cancel():
-                    helper.result()
+        except BaseException as error:  # KeyboardInterrupt, while it waited for a step
+            self.error = error, None
+        self._stop()
+        for helper in helpers:  # nobody may still be at work in this arena
+            if not helper.cancel():
+                helper.result()
 
     def work(self, lane):
-        """Steps from the queue, until there is None."""
+        """Steps from the queue, until there is None; after an error none of them."""
         while (n := self.ready.get()) is not None:
-            while n is not None:  # one of the steps that become ready is done at once
+            while n is not None and not self.error:  # of what is ready then, one is done at once
                 run, args = self.calls[n]
                 try:
-                    if self.watch:
+                    if self.watch or watchers:
                         watched(n, run, args, self.watch, lane)
                     else:
                         run(*args)
@@ -168,7 +189,7 @@ class Crew:
                         self.ready.put(m)
             if not self.left:
                 self._stop()
-            return None if self.error else found
+            return found
 
     def _stop(self):
         for _ in range(self.threads):
