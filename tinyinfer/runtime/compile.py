@@ -100,8 +100,8 @@ class Compiled:
     @property
     def graph(self) -> Graph:
         """What the last call ran, after all passes."""
-        last = self._last().body
-        return last.graph if isinstance(last, Plan) else last
+        body = self._last().body
+        return body.graph if isinstance(body, Plan) else body
 
     @property
     def plan(self) -> Plan:
@@ -147,10 +147,25 @@ def kind_of(x):
         return type(x), *x, *map(kind_of, x.values())
     if isinstance(x, np.ndarray):
         return "array", x.dtype, x.shape
+    if isinstance(x, float):
+        return type(x), x.hex()  # 0.0 is not -0.0, and a NaN is another
     try:
         return type(x), hash(x), x
     except TypeError:
-        return type(x), id(x)
+        return Same(x)
+
+
+class Same:
+    """This very object; while it is known, no other has its id."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return isinstance(other, Same) and self.x is other.x
+
+    def __hash__(self):
+        return id(self.x)
 
 
 def arrays_in(x):
@@ -172,23 +187,35 @@ class Specialization:
         if isinstance(fn, Plan):
             fn.graph.expect([x.spec for x in arrays_in((args, named))])
             self.traced, self.guards, self.result = fn.graph, {}, [*map(Tensor, fn.graph.outputs)]
-            self.prologue, self.body = Graph((), ()), fn
         else:
             self.traced, trace = record(fn, args, named)
             self.guards, self.result = trace.guards, trace.result
-            self.prologue, self.body = prepared(self.traced, compiled.passes)
         # A step that trains changes what its gradient would be of: its results are values.
-        self.trains = any(state.requires_grad for state in self.traced.updates)
-        self.taped = not self.trains and any(x.requires_grad for x in leaves(self.result))
-        self.ready, self.seen = (), None
+        trains = any(state.requires_grad for state in self.traced.updates)
+        self.taped = mode.grad and not trains and any(x.requires_grad for x in leaves(self.result))
+        self.prologue, self.body = self.halves()
+        self.ready = None, ()
+
+    def halves(self) -> tuple[Graph, Graph | Plan]:
+        """What follows from States alone, and the rest. On the tape States are arguments."""
+        fn, passes = self.compiled.fn, self.compiled.passes
+        if self.taped:
+            return Graph((), ()), optimize(self.closed, passes)
+        if isinstance(fn, Plan):
+            return Graph((), ()), fn
+        return prepared(self.traced, passes)
 
     def holds(self) -> bool:
-        """Is all that was relied on as it was?"""
-        same = all(module.training == flag for module, flag in self.guards.items())
-        return same and not any(starmap(wrong_state, self.traced.states.items()))
+        """Is all that was relied on as it was? A plan cannot be made anew."""
+        states = self.traced.states.items()
+        return isinstance(self.compiled.fn, Plan) or (
+            all(module.training == flag for module, flag in self.guards.items())
+            and all(n.needs_grad == state.requires_grad for n, state in states)
+            and not any(starmap(wrong_state, states))
+        )
 
     def __call__(self, tensors):
-        if mode.grad and self.taped:
+        if self.taped:
             outputs = self.on_tape(tensors)
         else:
             outputs = map(held, self.compute([x.node.value for x in tensors]))
@@ -204,9 +231,11 @@ class Specialization:
     def known(self):
         """What the prologue gives; it runs again if a State was re-pointed."""
         now = [state.node.born for state in self.prologue.states.values()]
-        if self.seen != now:
-            self.ready, self.seen = self.prologue.run_all(()), now
-        return self.ready
+        seen, ready = self.ready
+        if seen != now:
+            ready = self.prologue.run_all(())
+            self.ready = now, ready
+        return ready
 
     def on_tape(self, tensors):
         """One step on the tape, of the arguments and of the States."""
@@ -214,12 +243,15 @@ class Specialization:
 
     @cached_property
     def step(self) -> Op:
-        graph, compiled = self.traced, self.compiled
-        ends = (*graph.updates.values(), *graph.outputs)
-        closed = Graph((*graph.inputs, *graph.states), ends)
-        run = compiled.begin(optimize(closed, compiled.passes))
+        compiled, closed = self.compiled, self.closed
         back = Compiled(partial(pullback, closed), compiled.begin, compiled.passes)
-        return Call(closed, run, back)
+        return Call(closed, self.run, back)
+
+    @cached_property
+    def closed(self) -> Graph:
+        graph = self.traced
+        ends = (*graph.updates.values(), *graph.outputs)
+        return Graph((*graph.inputs, *graph.states), ends)
 
 
 class Call(Op):
