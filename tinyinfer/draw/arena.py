@@ -325,7 +325,7 @@ def name_lines(ax, lines, unit):
 def living(ax, scene, unit):
     stages, alive = len(scene.alive), scene.alive / unit.size
     ax.stairs(alive, fill=True, color=GREY.fill)
-    ax.stairs(alive, color=GREY.line, linewidth=1)
+    ax.stairs(alive, color=GREY.line, linewidth=1 if stages < 200 else 0.4)
     ax.hlines(scene.bound / unit.size, 0, stages, **DASHED)
     ax.set(xlim=(-0.003 * stages, 1.003 * stages), ylim=(0, 1.04 * scene.top / unit.size))
 

@@ -163,7 +163,7 @@ def boxes(ax, order, at):
 def alive(ax, live, peak):
     unit = unit_of(live[peak])
     ax.stairs(np.array(live) / unit.size, fill=True, color=GREY.fill)
-    ax.stairs(np.array(live) / unit.size, color=GREY.line, linewidth=1)
+    ax.stairs(np.array(live) / unit.size, color=GREY.line, linewidth=1 if len(live) < 200 else 0.4)
     ax.set(ylim=(0, 1.5 * max(live[peak] / unit.size, 1e-9)), ylabel=f"alive, {unit.name}")
     right = peak > len(live) / 2
     ax.annotate(
@@ -255,6 +255,10 @@ def colours_of(events) -> dict:
     }
 
 
+def percent(x) -> str:
+    return f"{x:.0f} %" if x >= 1 else "< 1 %"
+
+
 def key(figure, events, colours):
     from matplotlib.patches import Patch
 
@@ -264,7 +268,7 @@ def key(figure, events, colours):
         spent[op if colours[op] is not GREY else "other steps"] += 100 * (e.end - e.start) / whole
     shown = sorted(spent, key=lambda op: (op == "other steps", -spent[op]))
     keys = [
-        Patch(facecolor=c.fill, edgecolor=c.line, label=f"{op}  {spent[op]:.0f} %")
+        Patch(facecolor=c.fill, edgecolor=c.line, label=f"{op}  {percent(spent[op])}")
         for op in shown for c in [colours.get(op, GREY)]
     ]  # fmt: skip
     legend(figure, [*keys, Patch(label="idle", **HATCHED)])
