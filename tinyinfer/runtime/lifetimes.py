@@ -33,7 +33,8 @@ class Home:
     size: int
     first: int  # stage
     last: int
-    users: set[Node]  # steps that write or read it
+    makers: set[Node]  # the steps that begin to write it
+    users: set[Node]  # the steps that write or read it, but for those that one of them waits for
     within: Home | None = None  # what it is a part of,
     offset: int = 0  # and where that part begins
 
@@ -49,6 +50,7 @@ class Home:
     def serve(self, other: Home):
         """Be there for the users of another, too."""
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.makers |= other.makers
         self.users |= other.users
 
 
@@ -89,14 +91,14 @@ class Lifetimes:
             first, last = self.at[n], max(self.at[m] for m in users)
             if self.values.block[n] is not block:
                 name = f"{name}.{self.values.block[n].index(block)}"
-            return Home("arena", None, [name], block.size, first, last, users)
+            return Home("arena", None, [name], block.size, first, last, {n}, users)
         if n in self.graph.states:
             kind, key = "state", self.graph.states[n]
         elif n in self.graph.inputs:
             kind, key = "input", self.graph.inputs.index(n)
         else:
             kind, key = "constant", None
-        return Home(kind, key, [name], block.size, 0, self.end, set(readers))
+        return Home(kind, key, [name], block.size, 0, self.end, set(), set(readers))
 
     def _update_in_place(self):
         """What States become is written over what they were, if in this order nothing reads that
@@ -165,18 +167,23 @@ class Lifetimes:
                 if home.kind == "state" and home.key is mine.key:
                     return x
             elif self._ends(home.root, n) and self._alone(home.root, there, n):
-                users = home.root.users - {n}
-                if home.within is None:
-                    home.kind, home.key = mine.kind, mine.key
-                    home.within, home.offset = mine.within, mine.offset
-                elif mine.within is not None or mine.kind != "arena":
-                    continue
-                self.waits[n] |= users
-                home.serve(mine)
-                home.root.serve(home)
-                home.names += mine.names
-                self.home[block] = home
-                return x
+                if home.within is None or mine.within is None and mine.kind == "arena":
+                    self._move(n, mine, home)
+                    self.home[block] = home
+                    return x
+
+    def _move(self, n, mine, home):
+        """The result of n moves in, when all are done who used this memory up to now. Whoever waits for
+        n has no need to wait for them; so the sets stay small where many move in one after the other."""
+        before = home.root
+        self.waits[n] |= before.users - {n}
+        before.users, mine.makers = mine.users, set()
+        if before is home:
+            home.kind, home.key = mine.kind, mine.key
+            home.within, home.offset = mine.within, mine.offset
+        home.serve(mine)
+        home.root.serve(home)
+        home.names += mine.names
 
     def _ends(self, home, n) -> bool:
         """Does nothing need this memory when n has run, and only n while it runs?"""
@@ -192,7 +199,8 @@ class Lifetimes:
     def _make_buffers(self, copies):
         self.buffers: list[Buffer] = []
         self.number: dict[Home, int] = {}
-        self.users: list[set[Node]] = []  # of each buffer
+        self.makers: list[set[Node]] = []  # of each buffer
+        self.users: list[set[Node]] = []
         self.scratch: dict[Node, list[int]] = {}
         for n in self.order.steps:
             for block in self.values.blocks_of(n):
@@ -200,15 +208,16 @@ class Lifetimes:
                 if home.kind == "arena" and home not in self.number:
                     names = ", ".join(f"%{name}" for name in home.names)
                     self.number[home] = self._add(
-                        names, home.size, home.first, home.last, home.users
+                        names, home.size, home.first, home.last, home.makers, home.users
                     )
             name, i = f"%{self.graph.names[n]} scratch", self.at[n]
             specs = self.work.kernels[n].scratch
-            self.scratch[n] = [self._add(name, nbytes(spec), i, i, {n}) for spec in specs]
+            self.scratch[n] = [self._add(name, nbytes(spec), i, i, {n}, {n}) for spec in specs]
         self.copies = [Copy(*c, self._stash(*c)) for c in copies]
 
-    def _add(self, name, size, first, last, users) -> int:
+    def _add(self, name, size, first, last, makers=(), users=()) -> int:
         self.buffers.append(Buffer(name, size, first, last))
+        self.makers.append(makers)
         self.users.append(users)
         return len(self.buffers) - 1
 
@@ -218,7 +227,7 @@ class Lifetimes:
         home = self.home[block]
         old = home.kind == "state" and block.maker is None
         if kind == "state" and old and home.key in self.graph.updates:
-            return self._add(f"%{self.graph.names[n]}", nbytes(n.spec), self.end, self.end, set())
+            return self._add(f"%{self.graph.names[n]}", nbytes(n.spec), self.end, self.end)
 
 
 def joins(n) -> bool:

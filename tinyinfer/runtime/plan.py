@@ -76,9 +76,9 @@ class Plan:
         before = {n: self.values.before[n] | self.lifetimes.waits[n] for n in self.order.steps}
         occupied: list[tuple[int, int, int]] = []  # (start, end, buffer), by start
         for i in sorted(range(len(self.buffers)), key=lambda i: self.buffers[i].first):
-            start, users = self.placement.offsets[i], self.lifetimes.users[i]
+            start = self.placement.offsets[i]
             for j in moved_in(occupied, start, start + self.buffers[i].size, i):
-                for n in users:
+                for n in self.lifetimes.makers[i]:
                     before[n] |= self.lifetimes.users[j]
         return before
 
