@@ -122,7 +122,15 @@ def test_also_of_what_is_no_number(name):
             some = x.reshape(-1)[i::3][: len(SPECIAL)]
             some[:] = SPECIAL[: len(some)]
         with np.errstate(all="ignore"):
+            xs = sensible(op, xs)
             assert same(carried_out(op, xs), defined(op, xs)), op
+
+
+def sensible(op, xs):
+    """There is no place of a maximum that is none."""
+    if isinstance(op, pool.MaxPool2dIndex):
+        return xs[0], pool.MaxPool2d(op.size, op.stride, op.padding).forward(xs[0])
+    return xs
 
 
 # Where NumPy adds up in the order in which the numbers stand in memory.
@@ -161,7 +169,7 @@ VIEWS = {
 @every_op
 def test_also_of_views(name, view):
     for op, xs in steps("float32")[name]:
-        xs = [VIEWS[view](x) for x in xs]
+        xs = sensible(op, [VIEWS[view](x) for x in xs])
         got, wanted = carried_out(op, xs), defined(op, xs)
         if isinstance(op, SUMS):
             assert spec_of(got) == spec_of(wanted)

@@ -57,23 +57,22 @@ def small(x, t):
     np.exp(t, t)
 
 
-def logistic(y, x, t, below):
+def logistic(y, x, t):
     small(x, t)
-    np.less(x, 0, below)
-    y.fill(1)
-    np.copyto(y, t, where=below)
+    np.greater_equal(x, 0, y)
+    np.maximum(y, t, out=y)  # 1 where x >= 0, else t
     np.add(1, t, t)
     np.divide(y, t, y)
 
 
-@curve(op.Sigmoid, floats=1, masks=1)
-def sigmoid(op, y, x, t, below):
-    logistic(y, x, t, below)
+@curve(op.Sigmoid, floats=1)
+def sigmoid(op, y, x, t):
+    logistic(y, x, t)
 
 
-@curve(op.Silu, floats=2, masks=1)
-def silu(op, y, x, s, t, below):
-    logistic(s, x, t, below)
+@curve(op.Silu, floats=2)
+def silu(op, y, x, s, t):
+    logistic(s, x, t)
     np.multiply(x, s, y)
 
 

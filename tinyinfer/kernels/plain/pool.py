@@ -30,21 +30,37 @@ def max_pool2d(op, y, x):
 
 @kernel(MaxPool2dIndex)
 def max_pool2d_index(op, y, x, m):
-    images, (h, w) = np.arange(prod(x.shape[:2])).reshape(*x.shape[:2], 1, 1), x.shape[2:]
-    numbers, mask = np.arange(h * w).reshape(h, w), Spec(y.shape, np.dtype(bool))
-    places = [(there, here, numbers[here]) for _, there, here in places_of(op, x, y)]
+    """In bytes, which are quick: `left` is how many elements are left in a window from the one that
+    wins on. Those of a window are counted row by row, and so are those of an image."""
+    (height, width), (n, c, h, w), (s, t), (p, q) = op.size, x.shape, op.stride, op.padding
+    if height * width > 255:
+        return None
+    places = places_of(op, x, y)
+    rows, columns = (np.arange(n) for n in y.shape[2:])
+    corners = (s * rows[:, None] - p) * w + t * columns - q
+    images = np.arange(n * c).reshape(n, c, 1, 1) * (h * w)
 
-    def run(y, x, m, wins, nan):
-        y.fill(0)
-        for there, here, number in reversed(places):  # so that the first of equals wins
+    def run(y, x, m, left, wins, nan):
+        left.fill(0)
+        some_nan = np.isnan(m, nan).any()
+        for (k, l), there, here in places:
             view, win = x[here], wins[there]
             np.equal(view, m[there], win)
-            np.not_equal(view, view, nan[there])
-            np.logical_or(win, nan[there], win)
-            np.copyto(y[there], number, where=win)
-        np.add(y, images * (h * w), y)
+            if some_nan:
+                np.logical_or(win, np.isnan(view, nan[there]), win)
+            value, best = win.view(np.uint8), left[there]
+            np.multiply(value, np.uint8(height * width - k * width - l), value)
+            np.maximum(best, value, out=best)
+        np.subtract(np.uint8(height * width), left, left)  # the number of the one that wins
+        np.floor_divide(left, np.uint8(width), nan.view(np.uint8))  # and its row
+        np.copyto(y, nan.view(np.uint8))
+        np.multiply(y, w - width, y)
+        np.add(y, left, y)
+        np.add(y, corners, y)
+        np.add(y, images, y)
 
-    return Kernel("windows", run, (mask, mask))
+    byte, mask = Spec(y.shape, np.dtype(np.uint8)), Spec(y.shape, np.dtype(bool))
+    return Kernel("windows", run, (byte, mask, mask))
 
 
 @kernel(AvgPool2d)

@@ -14,8 +14,10 @@ def windows(x, size, count, stride, dilation=(1, 1)):
 def overlaps(image, size, count, stride, padding, dilation=(1, 1)) -> list:
     """For every element of a window: ((k, l), windows, elements), the windows i, j whose element k, l
     is none of the padding, and where in the image these elements are."""
-    sides = zip(image, size, count, stride, padding, dilation)
-    rows, columns = ([reach(*side[:1], *side[2:], k) for k in range(side[1])] for side in sides)
+    rows, columns = (
+        [reach(n, m, s, d * k - before) for k in range(length)]
+        for n, length, m, s, (before, _), d in zip(image, size, count, stride, padding, dilation)
+    )
     return [
         ((k, l), (..., i, j), (..., row, column))
         for k, (i, row) in enumerate(rows)
@@ -24,9 +26,8 @@ def overlaps(image, size, count, stride, padding, dilation=(1, 1)) -> list:
     ]
 
 
-def reach(n, count, stride, padding, dilation, k):
-    """The windows i with 0 <= stride i + dilation k - padding[0] < n, and these numbers."""
-    shift = dilation * k - padding[0]
+def reach(n, count, stride, shift):
+    """The windows i with 0 <= stride i + shift < n, and these numbers."""
     first, end = max(0, -(shift // stride)), min(count, (n - 1 - shift) // stride + 1)
     start = stride * first + shift
     return slice(first, end), slice(start, start + stride * (end - first), stride)
