@@ -55,12 +55,8 @@ class Work:
     and needs besides, and what it may write over."""
 
     def __init__(self, values: Values, kernels):
-        self.values, self.graph, self.steps, self.kernels = (
-            values,
-            values.graph,
-            values.work,
-            kernels,
-        )
+        self.values, self.graph, self.steps = values, values.graph, values.work
+        self.kernels = kernels
         ends = (*self.graph.outputs, *self.graph.updates.values())
         self.held = {b for n in ends for b in values.blocks_of(n)}
         self.makes = {n: values.blocks_of(n) for n in self.steps}
@@ -68,6 +64,8 @@ class Work:
         self.over = {n: written_over(n, kernels[n], values) for n in self.steps}
         self.scratch = {n: sum(map(nbytes, kernels[n].scratch)) for n in self.steps}
         self.before, self.into = in_place_updates(self)
+        for b in self.into:  # what is made in a State takes over nothing else
+            self.over[b.maker] = {x for x in self.over[b.maker] if x.maker is None}
         self.after = users_of(self.steps, self.before)
         self.size = {b: 0 if b in self.into else b.size for b in values.blocks}
 
@@ -347,7 +345,7 @@ def expected(work, stages) -> list[tuple[Node, ...]]:
     """The stages, without views, if they are an order of the graph."""
     if not isinstance(stages, Iterable):
         raise ArgumentError(f"plan: an order is a policy, or steps of the graph, not {stages!r}")
-    stages = [(s,) if isinstance(s, Node) else tuple(s) for s in stages]
+    stages = [tuple(s) if isinstance(s, Iterable) else (s,) for s in stages]
     known, done = set(work.steps), set()
     for stage in stages:
         for n in stage:
