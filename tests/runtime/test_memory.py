@@ -142,7 +142,28 @@ def test_the_gap_at_the_bottom_is_a_gap(planner):
     assert place(buffers, planner, 1).total == (240 if planner == "naive" else 180)
 
 
-# What is hard: bytes, first and last stage.
+# What sets the rules apart: bytes, first and last stage.
+
+
+def test_the_lowest_gap_and_the_smallest():
+    buffers = numbered([(4, 0, 0), (1, 0, 9), (2, 0, 0), (1, 0, 9), (2, 1, 1)])
+    assert place(buffers, "first_fit", 1).offsets == (0, 4, 5, 7, 0)
+    assert place(buffers, "best_fit", 1).offsets == (0, 4, 5, 7, 5)
+
+
+def test_the_largest_first_and_the_broadest_stage_first():
+    buffers = numbered([(10, 0, 1), (6, 1, 2), (6, 2, 2), (6, 2, 2)])
+    assert place(buffers, "greedy_by_size", 1).offsets == (0, 10, 0, 16)
+    assert place(buffers, "greedy_by_breadth", 1).offsets == (6, 0, 6, 12)
+
+
+@pytest.mark.parametrize("planner", ["shared_in_order", "shared_by_breadth"])
+def test_the_object_that_grows_is_the_largest(planner):
+    grown, broad = (6, 1, 1), [(1, 0, 0), (2, 0, 0), (4, 0, 0)]
+    assert place(numbered([*broad, grown]), planner, 1).total == 1 + 2 + 6
+
+
+# What is hard.
 
 MISSED = numbered([(1, 3, 6), (2, 1, 2), (2, 2, 5), (3, 4, 6), (2, 2, 3)])
 ABOVE = [(4, 0, 0), (5, 2, 5), (5, 0, 2), (4, 5, 6), (3, 3, 4), (2, 1, 4), (4, 4, 6), (2, 2, 3)]

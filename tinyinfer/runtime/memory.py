@@ -259,11 +259,11 @@ def exact(buffers: Sequence[Buffer], alignment=ALIGNMENT, limit=20_000) -> Place
 def search(lives, best, bound, limit):
     """Offsets that need less than `best`, if there are any; and whether all was searched.
 
-    Of all smallest drawings take one that cannot be lowered anywhere, and build it from the bottom up,
-    equal offsets by number. Then each buffer lies on top of those built before it: `low`. What would
-    not be such a drawing is not tried: a buffer so high that another one still fits below it, and a
-    later one of twins first. A state is given up when the room it has lost below makes some stage too
-    high. (The rules are those of MiniMalloc: Moffitt 2023, "A lightweight memory allocator for
+    Of all smallest drawings take the one whose offsets sum up to the least, and build it from the bottom
+    up, equal offsets by number. Then each buffer lies on top of those it meets that were built before
+    it: `low`. What cannot be that drawing is not tried: a buffer so high that another one still fits
+    below it, and a later twin before an earlier one. A state is given up when what is still to come
+    makes some stage too high. (Compare MiniMalloc: Moffitt 2023, "A lightweight memory allocator for
     hardware-accelerated machine learning".)
     """
     size, first, last = lives
