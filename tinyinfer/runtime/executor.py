@@ -141,6 +141,7 @@ class Crew:
                 fail(*self.error, arena.plan.graph)
             arena.finish(results, states)
         finally:
+            self.error = None  # its traceback holds this crew, and the arrays of the call
             arena.empty()
 
     def _do_all(self):
