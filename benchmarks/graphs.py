@@ -1,4 +1,4 @@
-"""How tracing and the passes grow with the graph: training steps of deep networks, their forward and
+"""How tracing, the passes and planning grow with the graph: training steps of deep networks, their forward and
 backward steps and updates, from 1,000 to 20,000 nodes. Medians; the last column says what each of
 20,000 nodes costs, as a multiple of what each of 1,000 costs: 1 is linear.
 
@@ -55,12 +55,15 @@ def timed(run):
     return time.perf_counter() - start, result
 
 
-def measured(trace, optimize, rounds):
-    """The number of nodes, and {what: median seconds} of the trace, the pipeline, and each pass."""
+def measured(trace, optimize, plan, rounds):
+    """The number of nodes, and {what: median seconds} of the trace, the plan of the graph as it is,
+    the pipeline, and each pass."""
     found = {}
     for _ in range(rounds):
         seconds, graph = timed(trace)
         found.setdefault("trace", []).append(seconds)
+        seconds, _ = timed(lambda graph=graph: plan(graph))
+        found.setdefault("plan", []).append(seconds)
         seconds, after = timed(lambda graph=graph: optimize(graph))
         found.setdefault("all passes", []).append(seconds)
         for i, change in enumerate(after.history):
@@ -75,7 +78,7 @@ def main():
 
     per_block = len(deep_network(60)().nodes) / 60
     columns = [
-        measured(deep_network(round(size / per_block)), ti.optimize, options.rounds)
+        measured(deep_network(round(size / per_block)), ti.optimize, ti.plan, options.rounds)
         for size in SIZES
     ]
     table = Table("", *(f"{n:,}" for n, _ in columns), "growth", title="µs a node, of nodes")
@@ -84,8 +87,9 @@ def main():
     for what in columns[0][1]:
         each = [found[what] / n * 1e6 for n, found in columns]
         table.add_row(what, *(f"{us:.1f}" for us in each), f"{each[-1] / each[0]:.2f}")
-    n, first = columns[0]
-    print(f"{n:,} nodes: trace {first['trace']:.3f} s, passes {first['all passes']:.3f} s")
+    for n, found in columns[0], columns[SIZES.index(10_000)]:
+        told = ", ".join(f"{what} {found[what]:.3f} s" for what in ("trace", "all passes", "plan"))
+        print(f"{n:,} nodes: {told}")
     Console().print(table)
 
 

@@ -17,7 +17,7 @@ ROOMS = (
     "tinyinfer train reproduce cli"
 ).split()
 
-HEAVY = {"numba", "matplotlib", "graphviz", "typer", "rich", "torch", "onnx"}
+HEAVY = {"numba", "matplotlib", "graphviz", "typer", "rich", "torch", "onnx", "scipy"}
 
 
 def room(module: tuple) -> str:

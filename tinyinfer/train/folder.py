@@ -99,9 +99,9 @@ def draw(model, input_shape, path, color_by=None, change=None) -> Path:
 
 def graph_of(model, input_shape, batch=1) -> Graph:
     """What the model does with so many images, when it does not learn."""
-    images = placeholder((batch, *input_shape), name="image" if batch == 1 else "images")
+    images = placeholder((batch, *input_shape))
     with model.in_use():
-        return trace(lambda images: inputs.logits_of(model, images), images)
+        return trace(lambda image: inputs.logits_of(model, image), images)
 
 
 def weights_in(path, name) -> Path:
