@@ -74,6 +74,7 @@ class Compiled:
         if not callable(fn) and not isinstance(fn, Plan):
             raise ArgumentError(f"compile: a function, module, graph or plan, not {fn!r}")
         self.fn, self.begin, self.passes = fn, begin, passes
+        self.eager = fn.graph if isinstance(fn, Plan) else fn
         self.kinds = {}  # of arguments -> Specializations, for different Python values
         self.last = None
         update_wrapper(self, fn, updated=())
@@ -81,7 +82,7 @@ class Compiled:
     def __call__(self, *args, **named):
         tensors = arrays_in((args, named))
         if mode.trace or any(x.node.value is None for x in tensors):
-            return (self.fn.graph if isinstance(self.fn, Plan) else self.fn)(*args, **named)
+            return self.eager(*args, **named)
         known = self.kinds.setdefault((mode.grad, kind_of((args, named))), [])
         found = next((s for s in known if s.holds()), None)
         if found is None:
@@ -183,13 +184,9 @@ class Specialization:
     """A function for one kind of arguments: what follows from States alone, and the rest."""
 
     def __init__(self, compiled, args, named):
-        self.compiled, fn = compiled, compiled.fn
-        if isinstance(fn, Plan):
-            fn.graph.expect([x.spec for x in arrays_in((args, named))])
-            self.traced, self.guards, self.result = fn.graph, {}, [*map(Tensor, fn.graph.outputs)]
-        else:
-            self.traced, trace = record(fn, args, named)
-            self.guards, self.result = trace.guards, trace.result
+        self.compiled = compiled
+        self.traced, trace = record(compiled.eager, args, named)
+        self.guards, self.result = trace.guards, trace.result
         # A step that trains changes what its gradient would be of: its results are values.
         trains = any(state.requires_grad for state in self.traced.updates)
         self.taped = mode.grad and not trains and any(x.requires_grad for x in leaves(self.result))
@@ -206,9 +203,9 @@ class Specialization:
         return prepared(self.traced, passes)
 
     def holds(self) -> bool:
-        """Is all that was relied on as it was? A plan cannot be made anew."""
+        """Is all that was relied on as it was?"""
         states = self.traced.states.items()
-        return isinstance(self.compiled.fn, Plan) or (
+        return (
             all(module.training == flag for module, flag in self.guards.items())
             and all(n.needs_grad == state.requires_grad for n, state in states)
             and not any(starmap(wrong_state, states))
@@ -239,7 +236,9 @@ class Specialization:
 
     def on_tape(self, tensors):
         """One step on the tape, of the arguments and of the States."""
-        return unpack(self.step(*tensors, *self.traced.states.values()), self.traced.updates)
+        graph = self.traced
+        ys = unpack(self.step(*tensors, *graph.states.values()), graph.updates)
+        return [y if x.requires_grad else y.detach() for y, x in zip(ys, leaves(self.result))]
 
     @cached_property
     def step(self) -> Op:
