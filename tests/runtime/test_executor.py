@@ -14,13 +14,14 @@ from threading import Barrier, BrokenBarrierError, Event, Thread, current_thread
 
 import numpy as np
 import pytest
-from nets import training
+from nets import all_steps, training
 from random_graphs import random_graph
 from test_random_graphs import Case, identical, near
 
 import tinyinfer as ti
 from tinyinfer import train
 from tinyinfer.core.op import Op, watchers
+from tinyinfer.ops.pool import MaxPool2d, MaxPool2dIndex
 from tinyinfer.runtime.executor import Executor
 from tinyinfer.runtime.plan import Plan
 
@@ -58,9 +59,16 @@ def values_of(run, xs, states):
 def test_random_graphs(part):
     for i in range(part, EXAMPLES, PARTS):
         graph = random_graph(random.Random(i).randrange)
+        if any(map(looks_for_nothing, all_steps(graph))):
+            continue
         case = Case(graph)
         for order in "memory", "breadth":
             check(case, Planned(graph, order), [Planned(graph, order, n) for n in (2, 4)], i)
+
+
+def looks_for_nothing(n) -> bool:
+    """For the place of a maximum that is none: where that would be is left open."""
+    return isinstance(n.op, MaxPool2dIndex) and not isinstance(n.inputs[1].op, MaxPool2d)
 
 
 def check(case, serial, threaded, i):
