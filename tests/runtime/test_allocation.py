@@ -105,11 +105,12 @@ WAYS = [{}, {"threads": 2}, {"order": "breadth"}, {"memory": "naive"}]
 ])  # fmt: skip
 def test_no_array_is_made(make, name, room, options):
     """`room` KB is for Python: the hidden layer of the MLP, of 64 images, takes 64 KB, and what
-    learns in LeNet 240 KB. It does not become more with the images; an array of them would."""
+    learns in LeNet 240 KB. It does not become more with the images, as an array of them would (what
+    threads have to tell each other differs from call to call)."""
     more, needed = steady(make(name, 64, **options))
     assert not more and needed < room * KB
     more, again = steady(make(name, 256, **options))
-    assert not more and again < needed + (4 if "threads" in options else 1) * KB
+    assert not more and again < needed + (16 if "threads" in options else 1) * KB
 
 
 class Wasteful(Op):
