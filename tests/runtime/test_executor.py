@@ -362,11 +362,11 @@ def test_after_an_error_no_step_begins(threads):
             x = Do(slow)(x * 1.5)
         return x
 
-    f = ti.compile(lambda x: [Do(fail)(x), *(chain(x + i) for i in range(3))], threads=threads)
+    f = ti.compile(lambda x: [Do(fail)(x), chain(x)], threads=threads)
     with pytest.raises(ValueError):
         finishes(lambda: f(ti.ones(1)))
     count = len(log)
-    assert count < 100
+    assert count < 50
     time.sleep(0.1)
     assert len(log) == count
 
