@@ -22,10 +22,10 @@ def work_of(graph) -> Work:
     return Work(values, {n: kernel_for(n) for n in values.work})
 
 
-def some_graphs(count, most=12):
+def some_graphs(count, most=12, seed=0):
     """As traced, or after some passes, or fused."""
     for i in range(count):
-        yield WAYS[i % 3](random_graph(random.Random(i).randrange, most))
+        yield WAYS[i % 3](random_graph(random.Random(seed + i).randrange, most))
 
 
 def states_of(graph) -> list:
