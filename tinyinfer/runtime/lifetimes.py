@@ -120,7 +120,7 @@ class Lifetimes:
             block = self.values.block[n]
             home = self.home[block]
             home.last = self.end
-            if home.kind == "arena" and self._whole(n) and n not in updates:
+            if home.kind == "arena" and self.values.fills(n) and n not in updates:
                 home.kind, home.key = "output", i
             else:
                 yield n, "output", i
@@ -133,10 +133,6 @@ class Lifetimes:
             if not in_place:
                 home.last = self.end
                 yield n, "state", state
-
-    def _whole(self, n) -> bool:
-        """Is it all of its block, and in the same shape?"""
-        return n.spec == self.values.block[n].spec and self.values.fills(n)
 
     def _join(self, n) -> list[int]:
         """The inputs that are made side by side, where n would put them."""
