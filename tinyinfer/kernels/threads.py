@@ -1,7 +1,8 @@
 """How many threads NumPy's products of matrices take. The library decides for itself, by the number
 of cores: too many for the matrices of small networks, and disastrous where others use the cores."""
 
-from functools import cache
+import sys
+from functools import lru_cache
 from threading import Lock
 
 from ..core.check import whole
@@ -15,11 +16,16 @@ def set_num_threads(n: int):
     n is 1 or more."""
     global chosen
     chosen = whole("set_num_threads", n, 1)
-    chosen_threads.stay([chosen] * len(libraries()))
+    chosen_threads.stay(dict.fromkeys(libraries(), chosen))
 
 
-@cache
 def libraries() -> list:
+    """Those that are loaded: an import may bring another one, and to look for them takes a while."""
+    return libraries_among(len(sys.modules))
+
+
+@lru_cache(maxsize=1)
+def libraries_among(modules) -> list:
     from threadpoolctl import (
         ThreadpoolController,
     )  # it looks through all that is loaded: not on import
@@ -32,14 +38,14 @@ class ChosenThreads:
     `set_num_threads` was told. When the last one has left it is as it was before the first."""
 
     def __init__(self):
-        self.lock, self.inside, self.before = Lock(), 0, []
+        self.lock, self.inside, self.before = Lock(), 0, {}
 
     def __enter__(self):
         with self.lock:
             self.inside += 1
             if self.inside == 1:
-                self.before = [library.get_num_threads() for library in libraries()]
-                self.set([chosen] * len(self.before))
+                self.before = {library: library.get_num_threads() for library in libraries()}
+                self.set(dict.fromkeys(self.before, chosen))
 
     def __exit__(self, *error):
         with self.lock:
@@ -53,7 +59,7 @@ class ChosenThreads:
             self.set(numbers)
 
     def set(self, numbers):
-        for library, n in zip(libraries(), numbers):
+        for library, n in numbers.items():
             library.set_num_threads(n)
 
 
