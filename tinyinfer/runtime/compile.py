@@ -16,7 +16,7 @@ import numpy as np
 from ..core.op import DEBUG, Op
 from ..core.spec import Specs, spec_of
 from ..core.tensor import Node, Tensor, tensor
-from ..core.trace import mode, no_grad
+from ..core.trace import mode
 from ..errors import ArgumentError
 from ..graph.control import unpack
 from ..graph.gradient import pullback
@@ -121,13 +121,12 @@ class Compiled:
 
     def profile(self, *args, runs=20, **named) -> Profile:
         """How long each step takes: of `runs` calls, which change States as all calls do."""
-        with no_grad():
-            self(*args, **named)
+        self(*args, **named)
         last, plan, watched = self.last, self.plan, []
         for _ in range(runs):
             watched.append([])
-            arrays = [x.node.value for x in arrays_in((args, named))]
-            last.compute(arrays, watch=lambda *event: watched[-1].append(Event(*event)))
+            tensors = arrays_in((args, named))
+            last.compute(tensors, watch=lambda *event: watched[-1].append(Event(*event)))
         kernels = {n: kernel.name for n, kernel in plan.kernels.items()}
         return Profile(plan.graph, watched, machine(), kernels)
 
@@ -215,11 +214,12 @@ class Specialization:
         if self.taped:
             outputs = self.on_tape(tensors)
         else:
-            outputs = map(held, self.compute([x.node.value for x in tensors]))
+            outputs = map(held, self.compute(tensors))
         return refilled(self.result, outputs)
 
-    def compute(self, arrays, **options):
-        return self.run([*arrays, *self.known()], **options)
+    def compute(self, tensors, **options):
+        given = (*tensors, *self.traced.states.values()) if self.taped else tensors
+        return self.run([*(x.node.value for x in given), *self.known()], **options)
 
     @cached_property
     def run(self) -> Callable:
