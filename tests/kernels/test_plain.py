@@ -287,6 +287,19 @@ def test_no_array_is_made(step):
     assert same(y, defined(op, xs))
 
 
+@pytest.mark.parametrize(
+    "size, stride, padding", [((2, 3), (1, 3), (0, 1)), ((3, 3), (2, 1), (1, 1))]
+)
+def test_the_place_of_what_may_be_no_maximum(size, stride, padding):
+    rng = np.random.RandomState(0)
+    op = pool.MaxPool2dIndex(size, stride, padding)
+    for among in (0, 1, 2, 3), (0, 1, np.nan, np.inf):
+        x = rng.choice(among, (2, 3, 17, 8)).astype("float32")
+        m = pool.MaxPool2d(size, stride, padding).forward(x)
+        for y in m, rng.choice(among, m.shape).astype("float32"):
+            assert same(carried_out(op, [x, y]), defined(op, [x, y]))
+
+
 # Who carries out what
 
 

@@ -641,3 +641,16 @@ def test_profile_runs_steps_that_train():
     assert total.item() == 6 and p.runs == 5
     with pytest.raises(ti.ArgumentError, match="at least one run"):
         add.profile(ti.ones(()), runs=0)
+
+
+def test_a_state_that_is_returned_is_what_it_has_become():
+    s, w = ti.State(np.zeros(2)), ti.tensor(np.ones(2), requires_grad=True)
+
+    def count():
+        s.assign(s + 1.0)
+        return s, w
+
+    f = ti.compile(count)
+    assert [f()[0].tolist() for _ in range(3)] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    w.assign(w * 5.0)
+    assert f()[1].tolist() == [5.0, 5.0]

@@ -33,7 +33,7 @@ def record(fn, examples, named=None) -> tuple[Graph, Trace]:
     args, options = refilled((examples, named), symbols)
     with no_collecting(), Trace() as opened:
         opened.result = results(fn(*args, **options))
-    outputs = nodes([*leaves(opened.result)])
+        outputs = nodes([*leaves(opened.result)])  # of a State, what it has become in here
     graph = differentiable(Graph(nodes(symbols), outputs, opened.updates))
     name_places(graph)
     return graph, opened

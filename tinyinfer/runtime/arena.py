@@ -112,8 +112,10 @@ class Arena:
                 for n, run, args in self.tape:  # noqa: B007 (n is for the error)
                     run(*args)
             self.finish(results, states)
-        except Exception as error:
-            fail(error, n, self.plan.graph)
+        except BaseException as error:
+            if (told := explained(error, n, self.plan.graph)) is error:
+                raise
+            raise told from error
         finally:
             self.empty()
 
@@ -171,10 +173,10 @@ def watched(n, run, args, watch, lane=0):
         see(n.op, args[1 : 1 + len(n.inputs)], args[0])
 
 
-def fail(error, n, graph):
-    """Raise the error again, and say which step it is of."""
+def explained(error, n, graph) -> BaseException:
+    """The error, which says of which step it is."""
     where = f"in {called(graph, n)}" if n else "in a graph"
     if isinstance(error, TinyinferError):
-        raise type(error)(f"{error}; {where}") from error
+        return type(error)(f"{error}; {where}")
     error.add_note(where)
-    raise error
+    return error

@@ -37,7 +37,8 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
     """A faster `fn`: a function of tensors, an nn.Module, a Graph or a Plan. Also a decorator.
 
     It takes and gives what `fn` does, with the same gradients; what Python does in `fn` besides
-    happens when it is traced, once for each kind of arguments. `backend` is "planned", into one
+    happens when it is traced, once for each kind of arguments. A gradient that `backward` leaves in a
+    `.grad` stays in there: let `fn` make the step of the optimizer too, or return the gradient. `backend` is "planned", into one
     arena, or "interpreted", by the definitions. `threads` carry out what can go side by side.
     `passes` as in ti.optimize; `memory` and `order` as in ti.plan: in the order of the least memory,
     or for several threads by breadth. `compiled.plan` and `compiled.graph` are those of the last

@@ -115,12 +115,11 @@ class Lifetimes:
 
     def _results(self):
         """An output is made where it is given back; else it is copied to there."""
-        updates = set(self.graph.updates.values())
         for i, n in enumerate(self.graph.outputs):
             block = self.values.block[n]
             home = self.home[block]
             home.last = self.end
-            if home.kind == "arena" and self.values.fills(n) and n not in updates:
+            if home.kind == "arena" and self.values.fills(n):
                 home.kind, home.key = "output", i
             else:
                 yield n, "output", i

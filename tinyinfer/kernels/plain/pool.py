@@ -42,21 +42,23 @@ def max_pool2d_index(op, y, x, m):
 
     def run(y, x, m, left, wins, nan):
         left.fill(0)
-        some_nan = np.isnan(m, nan).any()
+        some_nan = x.size and np.isnan(x.max())
         for (k, l), there, here in places:
             view, win = x[here], wins[there]
             np.equal(view, m[there], win)
-            if some_nan:
-                np.logical_or(win, np.isnan(view, nan[there]), win)
+            if some_nan:  # by !=, for np.isnan into strided memory is wrong (NumPy 2.4)
+                np.logical_or(win, np.not_equal(view, view, nan[there]), win)
             value, best = win.view(np.uint8), left[there]
             np.multiply(value, np.uint8(height * width - k * width - l), value)
             np.maximum(best, value, out=best)
+        np.logical_not(left, wins)  # where none wins, since m is not their maximum
         np.subtract(np.uint8(height * width), left, left)  # the number of the one that wins
         np.floor_divide(left, np.uint8(width), nan.view(np.uint8))  # and its row
         np.copyto(y, nan.view(np.uint8))
         np.multiply(y, w - width, y)
         np.add(y, left, y)
         np.add(y, corners, y)
+        np.copyto(y, 0, where=wins)
         np.add(y, images, y)
 
     byte, mask = Spec(y.shape, np.dtype(np.uint8)), Spec(y.shape, np.dtype(bool))
