@@ -210,7 +210,7 @@ def squeaky_wheel(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> Placement:
     Up to 30 rounds of each; fewer, if there are many buffers. (Joslin & Clements 1999, "Squeaky wheel
     optimization")"""
     lives = read(buffers, alignment)
-    bound, rounds = breadth_bound(lives), max(1, min(30, 10_000 // (len(buffers) + 1)))
+    bound, rounds = breadth_bound(lives), max(1, min(30, 4_000 // (len(buffers) + 1)))
     return smallest(
         placement("squeaky_wheel", lives, offsets, bound)
         for order in (by_size, by_breadth)
