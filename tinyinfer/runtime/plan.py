@@ -36,7 +36,7 @@ class Row:
 
 
 class Plan:
-    """`arena_bytes` is what the plan needs, `lower_bound` what no plan of this order can go below,
+    """`arena_bytes` is what the plan needs, `lower_bound` what no placement of its buffers can go below,
     `naive_bytes` what it would be if nothing took turns. `print` gives a table, `json` the same for
     tools, `draw("arena.svg")` a picture."""
 
