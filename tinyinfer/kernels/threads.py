@@ -26,9 +26,8 @@ def libraries() -> list:
 
 @lru_cache(maxsize=1)
 def libraries_among(modules) -> list:
-    from threadpoolctl import (
-        ThreadpoolController,
-    )  # it looks through all that is loaded: not on import
+    # It looks through all that is loaded: not on import.
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas").lib_controllers
 

@@ -63,7 +63,7 @@ def place(buffers: Sequence[Buffer], planner="best", alignment=ALIGNMENT) -> Pla
 
 def lower_bound(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> int:
     """Bytes that offsets in one arena need at least: the most that live in one stage."""
-    return breadth_bound(read(buffers, alignment))
+    return breadth_bound(lives_of(buffers, alignment))
 
 
 def shared_lower_bound(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> int:
@@ -72,11 +72,11 @@ def shared_lower_bound(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> int:
     Of each stage take the living buffers, the largest first. The k-th object in order of size is no
     smaller than the k-th of any stage. (Pisarchyk & Lee 2020)
     """
-    return int(positional_maxima(read(buffers, alignment)).sum())
+    return int(positional_maxima(lives_of(buffers, alignment)).sum())
 
 
-def read(buffers, alignment):
-    """Sizes rounded up, first stages and last stages: int64[3, buffers].
+def lives_of(buffers, alignment):
+    """`lives` of all that follows: sizes rounded up, first stages, last stages; int64[3, buffers].
 
     Only stages in which some buffer begins are counted: in any other lives nothing new."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
@@ -163,7 +163,7 @@ def fill(lives, turn, pick):
 
 
 def filled(planner, buffers, alignment, order, pick):
-    lives = read(buffers, alignment)
+    lives = lives_of(buffers, alignment)
     return placement(planner, lives, fill(lives, order(lives), pick), breadth_bound(lives))
 
 
@@ -173,7 +173,7 @@ tightest = np.argmin
 
 def naive(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> Placement:
     """Each buffer has bytes of its own: what it costs not to plan."""
-    lives = read(buffers, alignment)
+    lives = lives_of(buffers, alignment)
     return placement("naive", lives, lives[0].cumsum() - lives[0], breadth_bound(lives))
 
 
@@ -209,7 +209,7 @@ def squeaky_wheel(buffers: Sequence[Buffer], alignment=ALIGNMENT) -> Placement:
 
     Up to 30 rounds of each; fewer, if there are many buffers. (Joslin & Clements 1999, "Squeaky wheel
     optimization")"""
-    lives = read(buffers, alignment)
+    lives = lives_of(buffers, alignment)
     bound, rounds = breadth_bound(lives), max(1, min(30, 4_000 // (len(buffers) + 1)))
     return smallest(
         placement("squeaky_wheel", lives, offsets, bound)
@@ -237,8 +237,8 @@ def smallest(placements):
 
 
 def heuristic(buffers, alignment):
-    plans = greedy_by_size, greedy_by_breadth, best_fit, first_fit, squeaky_wheel
-    return smallest(plan(buffers, alignment) for plan in plans)
+    planners = greedy_by_size, greedy_by_breadth, best_fit, first_fit, squeaky_wheel
+    return smallest(planner(buffers, alignment) for planner in planners)
 
 
 def exact(buffers: Sequence[Buffer], alignment=ALIGNMENT, limit=20_000) -> Placement:
@@ -248,7 +248,7 @@ def exact(buffers: Sequence[Buffer], alignment=ALIGNMENT, limit=20_000) -> Place
     or `limit` states were visited; more than 256 buffers are not searched at all. `.proven` says whether
     nothing smaller exists; without it the result is the smallest that was found.
     """
-    lives, known = read(buffers, alignment), heuristic(buffers, alignment)
+    lives, known = lives_of(buffers, alignment), heuristic(buffers, alignment)
     if known.proven or len(buffers) > MANY:
         return known._replace(planner="exact")
     bound = breadth_bound(lives)
@@ -315,7 +315,7 @@ def best(buffers, alignment=ALIGNMENT):
 
 
 def shared(planner, buffers, alignment, order, rule):
-    lives = read(buffers, alignment)
+    lives = lives_of(buffers, alignment)
     turn = order(lives)
     offsets = np.zeros_like(lives[0])
     offsets[turn] = side_by_side(lives[0, turn], rule(lives[:, turn]))

@@ -171,8 +171,8 @@ def plan(graph: Graph, memory="best", order="memory", alignment=planners.ALIGNME
 
     `order`: "memory" (the least peak), "greedy", "exact", "construction", "breadth" (branches side by
     side), or steps of the graph. `memory`: a planner of offsets, "naive", "first_fit", "best_fit",
-    "greedy_by_size", "greedy_by_breadth", "exact", or of shared objects, "shared_in_order",
-    "shared_by_size", "shared_by_breadth", "shared_min_cost_flow"; "best" is the smallest.
+    "greedy_by_size", "greedy_by_breadth", "squeaky_wheel", "exact", or the "best" of these; or one of
+    shared objects, "shared_in_order", "shared_by_size", "shared_by_breadth", "shared_min_cost_flow".
     `alignment` of what lies in the arena, in bytes, a power of two.
     Raises ArgumentError for what does not exist, GraphError for an order that is none.
     """
