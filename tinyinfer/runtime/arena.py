@@ -84,7 +84,7 @@ class Arena:
     def _carried_out(self, n):
         """(function, arguments behind the result and the inputs)"""
         kernel, numbers = self.plan.kernels[n], self.plan.lifetimes.scratch[n]
-        if (joined := self.plan.lifetimes.joined.get(n)) is not None and joined:
+        if joined := self.plan.lifetimes.joined.get(n):
             return joining(n, joined), ()
         return kernel.bind(tuple(map(self._buffer, numbers, kernel.scratch)))
 

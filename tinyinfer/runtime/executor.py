@@ -175,7 +175,7 @@ class Crew:
         helpers = []
         try:
             for lane in range(1, self.threads):  # with the caller's np.errstate
-                helpers.append(crew().submit(copy_context().run, self.work, lane))
+                helpers.append(pool().submit(copy_context().run, self.work, lane))
             self.work(0)
         except BaseException as error:  # KeyboardInterrupt, while it waited for a step
             self.error = error, None
@@ -230,7 +230,7 @@ class Crew:
 
 
 @cache
-def crew() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
     """The helpers of all runs. They wait for work; a run that gets none of them is done all the same."""
     return ThreadPoolExecutor(
         max_workers=max(32, os.cpu_count() or 1), thread_name_prefix="tinyinfer"

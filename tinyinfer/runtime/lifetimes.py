@@ -182,10 +182,9 @@ class Lifetimes:
 
     def _ends(self, home, n) -> bool:
         """Does nothing need this memory when n has run, and only n while it runs?"""
-        last = home.last == self.at[n]
-        return (
-            home.kind == "arena" and last and all(self.at[m] < home.last for m in home.users - {n})
-        )
+        now = self.at[n]
+        ends = home.kind == "arena" and home.last == now
+        return ends and all(self.at[m] < now for m in home.users - {n})
 
     def _alone(self, home, block, n) -> bool:
         """Is this block all that n reads in this memory? A part of a concatenation lies in the whole."""

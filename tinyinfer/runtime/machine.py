@@ -78,7 +78,7 @@ def machine(measure=False) -> Machine:
 # Remembering
 
 
-def memory() -> Path:
+def known_machines() -> Path:
     """The file of all machines that were measured, by `key`, in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "tinyinfer", "machines.json")
@@ -102,7 +102,7 @@ def remembered() -> Machine | None:
 
 
 def read() -> dict:
-    return json.loads(memory().read_text(encoding="utf-8"))
+    return json.loads(known_machines().read_text(encoding="utf-8"))
 
 
 def remember(m: Machine) -> Path:
@@ -111,7 +111,7 @@ def remember(m: Machine) -> Path:
         known = dict(read())
     except DAMAGED:
         known = {}
-    path = memory()
+    path = known_machines()
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(known | {key(): asdict(m)}, indent=1).encode())
     return path
@@ -138,22 +138,20 @@ def cpu() -> str:
 # Measuring
 
 
-class Work(NamedTuple):
+class Load(NamedTuple):
     do: Callable  # do(turns, thread); two threads can do it side by side
     amount: int  # of operations, or bytes, in a turn
 
 
 def measured() -> Machine:
     """As it is now; the best of several tries, since others may be at work on it."""
-    works = [(work, enough(work)) for work in all_work()]
-    rounds = [
-        [[rate(*work, threads) for work in works] for threads in (1, 2)] for _ in range(TRIES)
-    ]
+    tries = [(load, enough(load)) for load in loads()]
+    rounds = [[[rate(*t, threads) for t in tries] for threads in (1, 2)] for _ in range(TRIES)]
     one, two = np.max(rounds, axis=0)
     return Machine(cpu(), *one.tolist(), Scaling(*(two / one).tolist()))
 
 
-def all_work() -> tuple[Work, Work, Work]:
+def loads() -> tuple[Load, Load, Load]:
     from . import peak  # with Numba: not on import
 
     arrays = [(np.empty(COPIED, np.uint8), np.ones(COPIED, np.uint8)) for _ in range(2)]
@@ -163,32 +161,32 @@ def all_work() -> tuple[Work, Work, Work]:
             np.copyto(*arrays[thread])
 
     return (
-        Work(lambda turns, thread: peak.float_loop(turns), peak.FLOPS),
-        Work(lambda turns, thread: peak.int8_loop(turns), peak.INT8_OPS),
-        Work(copy, 2 * COPIED),
+        Load(lambda turns, thread: peak.float_loop(turns), peak.FLOPS),
+        Load(lambda turns, thread: peak.int8_loop(turns), peak.INT8_OPS),
+        Load(copy, 2 * COPIED),
     )
 
 
-def enough(work) -> int:
+def enough(load) -> int:
     """Turns that fill a try."""
     turns = 1
-    while (took := seconds(work, turns, 1)) < TRY / 4:
+    while (took := seconds(load, turns, 1)) < TRY / 4:
         turns *= 2
     return ceil(turns * TRY / took)
 
 
-def rate(work, turns, threads) -> float:
-    return threads * turns * work.amount / seconds(work, turns, threads)
+def rate(load, turns, threads) -> float:
+    return threads * turns * load.amount / seconds(load, turns, threads)
 
 
-def seconds(work, turns, threads) -> float:
+def seconds(load, turns, threads) -> float:
     """From when the first thread begins until the last has done its turns."""
     gate = Barrier(threads)
 
     def timed(thread):
         gate.wait()
         start = perf_counter()
-        work.do(turns, thread)
+        load.do(turns, thread)
         return start, perf_counter()
 
     with ThreadPoolExecutor(threads) as pool:
