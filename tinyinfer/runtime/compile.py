@@ -37,20 +37,21 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
     """A faster `fn`: a function of tensors, an nn.Module, a Graph or a Plan. Also a decorator.
 
     It takes and gives what `fn` does, with the same gradients; what Python does in `fn` besides
-    happens when it is traced, once for each kind of arguments. A gradient that `backward` leaves in a
-    `.grad` stays in there: let `fn` make the step of the optimizer too, or return the gradient. `backend` is "planned", into one
-    arena, or "interpreted", by the definitions. `threads` carry out what can go side by side.
-    `passes` as in ti.optimize; `memory` and `order` as in ti.plan: in the order of the least memory,
-    or for several threads by breadth. `compiled.plan` and `compiled.graph` are those of the last
-    call. Raises ArgumentError for options that do not exist.
+    happens when it is traced, once for each kind of arguments. What `backward` leaves in a `.grad`
+    does not come out: let `fn` make the step of the optimizer too, or return the gradient.
+
+    `backend` is "planned", into one arena, or "interpreted", by the definitions. `threads` carry out
+    what can go side by side. `passes` as in ti.optimize, by default all but fuse; `memory` as in
+    ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
+    `compiled.graph` are those of the last call. Raises ArgumentError for options that do not exist.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if type(threads) is not int or threads < 1:
         raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
     order = order or ("breadth" if threads > 1 else "memory")
-    begin = partial(BACKENDS[backend], memory=memory, order=order, threads=threads)
-    wrap = partial(Compiled, begin=begin, passes=FLAT if passes is None else passes)
+    run_by = partial(BACKENDS[backend], memory=memory, order=order, threads=threads)
+    wrap = partial(Compiled, run_by=run_by, passes=FLAT if passes is None else passes)
     return wrap if fn is None else wrap(fn)
 
 
@@ -65,16 +66,17 @@ def interpreted(graph, memory, order, threads):
     return (graph.graph if isinstance(graph, Plan) else graph).run_all
 
 
+# graph -> a function of arrays
 BACKENDS = {"planned": planned, "interpreted": interpreted}
 
 
 class Compiled:
     """What ti.compile gives."""
 
-    def __init__(self, fn, begin, passes):
+    def __init__(self, fn, run_by, passes):
         if not callable(fn) and not isinstance(fn, Plan):
             raise ArgumentError(f"compile: a function, module, graph or plan, not {fn!r}")
-        self.fn, self.begin, self.passes = fn, begin, passes
+        self.fn, self.run_by, self.passes = fn, run_by, passes
         self.eager = fn.graph if isinstance(fn, Plan) else fn
         self.kinds = {}  # of arguments -> Specializations, for different Python values
         self.last = None
@@ -224,7 +226,7 @@ class Specialization:
 
     @cached_property
     def run(self) -> Callable:
-        return self.compiled.begin(self.body)
+        return self.compiled.run_by(self.body)
 
     def known(self):
         """What the prologue gives; it runs again if a State was re-pointed."""
@@ -244,7 +246,7 @@ class Specialization:
     @cached_property
     def step(self) -> Op:
         compiled, closed = self.compiled, self.closed
-        back = Compiled(partial(pullback, closed), compiled.begin, compiled.passes)
+        back = Compiled(partial(pullback, closed), compiled.run_by, compiled.passes)
         return Call(closed, self.run, back)
 
     @cached_property

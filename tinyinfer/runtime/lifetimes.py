@@ -162,6 +162,7 @@ class Lifetimes:
                 if home.kind == "state" and home.key is mine.key:
                     return x
             elif self._ends(home.root, n) and self._alone(home.root, there, n):
+                # One home cannot be a part of two others, nor an output and a part.
                 if home.within is None or mine.within is None and mine.kind == "arena":
                     self._move(n, mine, home)
                     self.home[block] = home
