@@ -92,16 +92,12 @@ def in_place_updates(work) -> tuple[dict, dict]:
     failing, into, waits = [n for n in work.steps if n.op.raises], {}, []
     for state, n in graph.updates.items():
         new, old = values.block[n], symbols.get(state)
-        maker, readers = new.maker, old.readers if old else []
-        if new in into or maker is None or maker.op.raises:
+        if new in into or not can_replace(work, n, old):
             continue
-        if new.spec != n.spec or not values.fills(n):
-            continue
-        reads_it_otherwise = maker in readers and old not in work.over[maker]
+        maker, readers = new.maker, old.readers if old else ()
         first = [m for m in (*readers, *failing) if m is not maker]
-        number = past[maker][0]
-        too_late = any(past[m][1] >> number & 1 for m in first)
-        if not (old in work.held or reads_it_otherwise or too_late):
+        number, _ = past[maker]
+        if not any(past[m][1] >> number & 1 for m in first):  # none of them is made of it
             into[new] = state
             waits += [(maker, m) for m in first]
     before = {n: set(ms) for n, ms in values.before.items()}
@@ -110,6 +106,16 @@ def in_place_updates(work) -> tuple[dict, dict]:
     if waits and len(kahn(work.steps, before, lambda n: n.born)) < len(work.steps):
         return values.before, {}  # they wait for each other
     return before, into
+
+
+def can_replace(work, n, old) -> bool:
+    """Can the step that makes n write it over the old value of a State, if all others have read that?"""
+    new = work.values.block[n]
+    maker = new.maker
+    if maker is None or maker.op.raises or new.spec != n.spec or not work.values.fills(n):
+        return False
+    needs_both = old and maker in old.readers and old not in work.over[maker]
+    return not (needs_both or old in work.held)
 
 
 def ancestors_of(steps, before) -> dict:
@@ -226,6 +232,7 @@ def exact(work: Work, most=SEARCHED) -> list[Node] | None:
         return b not in work.held and readers[b] & ~done == 1 << number[n]
 
     def moves(done):
+        """(number, bytes more while it runs, and after it) of each step that is ready, as by Alive."""
         for i, n in enumerate(work.steps):
             if not done >> i & 1 and needs[i] & ~done == 0:
                 dying = [b for b in work.reads[n] if last(b, n, done)]
@@ -244,7 +251,7 @@ def exact(work: Work, most=SEARCHED) -> list[Node] | None:
         if len(settled) > most:
             return None
         ways = [*moves(done)]
-        free = [m for m in ways if m[2] <= 0 and alive + m[1] <= peak]
+        free = [(i, d, growth) for i, d, growth in ways if growth <= 0 and alive + d <= peak]
         for i, during, growth in free[:1] or ways:
             there = done | 1 << i
             if there not in settled:
