@@ -45,7 +45,7 @@ class Replay:
         self.plan, self.arena, self.arrays = plan, Arena(plan), arrays
         self.results = [garbage(n.spec) for n in plan.graph.outputs]
         self.states = {s: s.numpy().copy() for s in states_of(plan.graph)}
-        self.calls = {n: (run, args) for n, run, args in self.arena.tape}
+        self.calls = {n: (run, args) for n, run, args in self.arena.calls}
         self.arena.fill(arrays, self.results, self.states)
 
     def value(self, n):

@@ -326,13 +326,13 @@ assert free_pairs(tight.order.steps, tight.before) < pairs["whatever the memory"
 # The less memory, the more steps have to wait for each other: that is why a plan for several
 # threads is another one. And what if one does not wait? Take the tight plan of the three products,
 # whose arena has room for one, and run its steps in every order that the *data* allow. (An `Arena`
-# is a plan with memory under it; its `tape` is what it calls, one step after the other.)
+# is a plan with memory under it; its `calls` are the steps, one after the other.)
 
 
 # %%
 def run_in(plan, steps):
     arena, y = Arena(plan), np.empty((), np.float32)
-    arena.tape.sort(key=lambda entry: steps.index(entry[0]))
+    arena.calls.sort(key=lambda entry: steps.index(entry[0]))
     arena.run(arrays, [y], {})
     return y
 

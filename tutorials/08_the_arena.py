@@ -520,7 +520,7 @@ def run(plan, x, buffers, planner, poison):
     arena, y = Arena(plan), np.empty(*plan.graph.outputs[0].spec)
     states = {s: s.node.value for s in plan.graph.states.values()}
     arena.fill([x], [y], states)
-    for stage, (_, step, args) in enumerate(arena.tape):
+    for stage, (_, step, args) in enumerate(arena.calls):
         with np.errstate(invalid="ignore"):  # else NumPy warns of the NaN
             step(*args)
         for b, offset in zip(buffers, plan.placement.offsets):

@@ -25,7 +25,7 @@ def aligned(size: int, alignment: int) -> np.ndarray:
 
 
 class Arena:
-    """`tape`: (step, function, its arguments), in the order of the plan."""
+    """`calls`: (step, function, its arguments), in the order of the plan."""
 
     def __init__(self, plan: Plan, memory: np.ndarray | None = None):
         self.plan, self.values = plan, plan.values
@@ -34,12 +34,12 @@ class Arena:
         self.loose = []  # (node, how to find its value), of the others, from old to young
         for n in (*plan.graph.sources, *plan.graph.steps):
             self._place(n)
-        self.tape, self.holes = [], []  # holes: (arguments, which of them, node)
+        self.calls, self.holes = [], []  # holes: (arguments, which of them, node)
         for n in plan.order.steps:
             run, more = self._carried_out(n)
             nodes = n, *n.inputs
             args = [*map(self.fixed.get, nodes), *more]
-            self.tape.append((n, run, args))
+            self.calls.append((n, run, args))
             self.holes += [(args, i, x) for i, x in enumerate(nodes) if x not in self.fixed]
         self.copies = [(c, self._stash(c)) for c in plan.lifetimes.copies]
 
@@ -106,10 +106,10 @@ class Arena:
         try:
             n = None
             if watch or watchers:
-                for n, run, args in self.tape:
+                for n, run, args in self.calls:
                     watched(n, run, args, watch)
             else:
-                for n, run, args in self.tape:  # noqa: B007 (n is for the error)
+                for n, run, args in self.calls:  # noqa: B007 (n is for the error)
                     run(*args)
             self.finish(results, states)
         except BaseException as error:

@@ -144,7 +144,7 @@ class Crew:
         self.after, self.urgency = executor.after, executor.urgency
         self.arena, self.watch, self.threads = arena, watch, executor.threads
         self.missing = {n: len(before) for n, before in executor.plan.before.items()}
-        self.calls = {n: (run, args) for n, run, args in arena.tape}
+        self.calls = {n: (run, args) for n, run, args in arena.calls}
         self.ready, self.tickets = [], SimpleQueue()  # a heap; a ticket for each step in it
         self.lock, self.left, self.error = Lock(), len(self.calls), None
 
