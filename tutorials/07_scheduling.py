@@ -413,7 +413,8 @@ SVG(filename=str(gantt(events, "own_runner.svg", graph.names)))
 # core.)
 
 # %%
-profile = parallel.profile(image)
+with ti.no_grad():
+    profile = parallel.profile(image)
 show(profile)
 
 # %%
