@@ -35,14 +35,15 @@ class Executor:
     def __init__(self, plan: Plan, threads: int = 1):
         self.plan, self.threads = plan, threads
         self.idle: list[tuple[Arena, list]] = []  # arenas, with the results that they have written
-        self.updating = [lock_of(s) for s in sorted(plan.graph.updates, key=id)]
+        # All take them in the same order: or else two could wait for each other.
+        self.locks = [lock_of(s) for s in sorted(plan.graph.updates, key=id)]
         if threads > 1:
             self.after = users_of(plan.order.steps, plan.before)
             self.urgency = urgency(plan, self.after)
 
     def __call__(self, inputs, watch=None) -> list[np.ndarray]:
         with ExitStack() as stack:
-            for lock in self.updating:
+            for lock in self.locks:
                 stack.enter_context(lock)
             return self._call(inputs, watch)
 
@@ -72,7 +73,7 @@ class Executor:
             return Arena(self.plan), [[] for _ in self.plan.graph.outputs]
 
 
-LOCKS = {}
+LOCKS = {}  # by id of the State
 
 
 def lock_of(state) -> Lock:

@@ -12,7 +12,8 @@ from .plan import Plan
 
 
 class Nested(Kernel):
-    """`run(*scratch)` gives the function of y and xs."""
+    """`run(*scratch)` gives the function of y and xs: in scratch memory that stays where it is, the
+    arenas are laid out once."""
 
     def bind(self, scratch):
         return self.run(*scratch), ()
@@ -52,7 +53,7 @@ def while_loop(op, ys, *xs):
     def start(memory, flag, *spare):
         test, body = (Arena(plan, memory) for plan in plans)
 
-        def run(ys, *xs):
+        def run(ys, *xs):  # what is carried goes to and fro between ys and spare
             captured, now, then = xs[len(ys) :], ys, spare
             copy(now, xs)
             for _ in up_to(op.bound):

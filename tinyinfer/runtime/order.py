@@ -51,8 +51,11 @@ class Order:
 
 
 class Work:
-    """What has to be done: the steps, which of them come before which, what each of them reads, makes
-    and needs besides, and what it may write over."""
+    """What has to be done: `steps`. Of each, the blocks that it `makes`, those of other steps that it
+    `reads`, and those it may write `over`; its bytes of `scratch`; and who comes `before` and `after`.
+
+    `held` are the blocks that are needed in the end. Those in `into` have no `size`: into[block] is the
+    State in whose memory it can be made."""
 
     def __init__(self, values: Values, kernels):
         self.values, self.graph, self.steps = values, values.graph, values.work

@@ -41,7 +41,7 @@ class Values:
         self.stand_in |= {n: n.value for n in graph.constants}  # one number may stand for all
         work = []
         for n in graph.steps:
-            if not self._is_view(n):
+            if not self._add_view(n):
                 work.append(n)
                 self._own(n, n)
                 for block in self.reads(n):
@@ -57,8 +57,8 @@ class Values:
         self.blocks += made
         self.block[n], self.stand_in[n] = (made[0], arrays[0]) if single else (made, arrays)
 
-    def _is_view(self, n) -> bool:
-        """Is it another look at its input? Then it is noted as one."""
+    def _add_view(self, n) -> bool:
+        """Note that it is another look at its input, if it is."""
         if not (n.op.view or n.op.alias):
             return False
         (x,) = n.inputs
