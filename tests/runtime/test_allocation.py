@@ -65,10 +65,8 @@ def peak(call) -> int:
 
 def inference(name, batch, **options):
     file = train.modelfile.load(MODELS / f"{name}.py")
-    model, x = (
-        ti.compile(file.build().eval(), **options),
-        ti.tensor(numbers(batch, *file.input_shape)),
-    )
+    model = ti.compile(file.build().eval(), **options)
+    x = ti.tensor(numbers(batch, *file.input_shape))
 
     def call():
         with ti.no_grad():
