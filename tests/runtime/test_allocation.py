@@ -391,8 +391,8 @@ def test_values_for_evaluation_are_computed_once_for_the_same_states():
     compiled, x = ti.compile(model), ti.tensor(numbers(2, 1, 4, 4))
     with ti.no_grad():
         compiled(x)
-        ready = compiled.last.known()
+        ready = compiled.last.from_states()
         compiled(x)
-        assert compiled.last.known() is ready
+        assert compiled.last.from_states() is ready
         model.conv.weight.assign(model.conv.weight * 2)
-        assert compiled.last.known() is not ready
+        assert compiled.last.from_states() is not ready

@@ -222,13 +222,13 @@ class Specialization:
 
     def compute(self, tensors, **options):
         given = (*tensors, *self.traced.states.values()) if self.taped else tensors
-        return self.run([*(x.node.value for x in given), *self.known()], **options)
+        return self.run([*(x.node.value for x in given), *self.from_states()], **options)
 
     @cached_property
     def run(self) -> Callable:
         return self.compiled.run_by(self.body)
 
-    def known(self):
+    def from_states(self):
         """What the prologue gives; it runs again if a State was re-pointed."""
         now = [state.node.born for state in self.prologue.states.values()]
         seen, ready = self.ready

@@ -217,7 +217,7 @@ class Lifetimes:
         return len(self.buffers) - 1
 
     def _stash(self, n, kind, key) -> int | None:
-        """What one State was can become another, which has to be kept while both change."""
+        """If a State becomes what another one was, and that changes too: a buffer to go through."""
         block = self.values.block[n]
         home = self.home[block]
         old = home.kind == "state" and block.maker is None

@@ -331,9 +331,9 @@ def order(work: Work, policy="memory") -> Order:
     GraphError for an order that leaves out a step, or has it before what it needs.
     """
     if isinstance(policy, Order):
-        return made(work, expected(work, policy.stages), policy.policy)
+        return made(work, checked(work, policy.stages), policy.policy)
     if not isinstance(policy, str):
-        return made(work, expected(work, policy), "given")
+        return made(work, checked(work, policy), "given")
     if policy not in POLICIES:
         raise ArgumentError(
             f"plan: order is one of {', '.join(POLICIES)}, or steps, not {policy!r}"
@@ -351,7 +351,7 @@ def made(work, stages, policy) -> Order:
     return Order(work.graph, stages, policy, tuple(alive(work, stages)))
 
 
-def expected(work, stages) -> list[tuple[Node, ...]]:
+def checked(work, stages) -> list[tuple[Node, ...]]:
     """The stages, without views, if they are an order of the graph."""
     if not isinstance(stages, Iterable):
         raise ArgumentError(f"plan: an order is a policy, or steps of the graph, not {stages!r}")
