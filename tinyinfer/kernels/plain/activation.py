@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from ...core.spec import Spec
-from ...ops import activation as op
+from ...ops import activation as ops
 from ..kernel import Kernel, kernel
 
 
@@ -24,18 +24,18 @@ def curve(op, floats=0, masks=0):
     return register
 
 
-@curve(op.Relu)
+@curve(ops.Relu)
 def relu(op, y, x):
     np.maximum(x, 0, out=y)
 
 
-@curve(op.LeakyRelu, floats=1, masks=1)
+@curve(ops.LeakyRelu, floats=1, masks=1)
 def leaky_relu(op, y, x, t, above):
     np.multiply(x.dtype.type(op.slope), x, t)
     choose(y, x, t, above)
 
 
-@curve(op.Elu, floats=1, masks=1)
+@curve(ops.Elu, floats=1, masks=1)
 def elu(op, y, x, t, above):
     np.minimum(x, 0, out=t)
     np.expm1(t, t)
@@ -65,18 +65,18 @@ def logistic(y, x, t):
     np.divide(y, t, y)
 
 
-@curve(op.Sigmoid, floats=1)
+@curve(ops.Sigmoid, floats=1)
 def sigmoid(op, y, x, t):
     logistic(y, x, t)
 
 
-@curve(op.Silu, floats=2)
+@curve(ops.Silu, floats=2)
 def silu(op, y, x, s, t):
     logistic(s, x, t)
     np.multiply(x, s, y)
 
 
-@curve(op.Softplus, floats=1)
+@curve(ops.Softplus, floats=1)
 def softplus(op, y, x, t):
     small(x, t)
     np.log1p(t, t)
@@ -84,7 +84,7 @@ def softplus(op, y, x, t):
     np.add(y, t, y)
 
 
-@curve(op.Hardswish, floats=1)
+@curve(ops.Hardswish, floats=1)
 def hardswish(op, y, x, t):
     np.add(x, 3, t)
     np.clip(t, 0, 6, t)

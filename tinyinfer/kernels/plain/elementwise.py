@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from ...ops import elementwise as op
+from ...ops import elementwise as ops
 from ...ops.quantize import FakeQuantize
 from ..kernel import Kernel, kernel
 
 # fmt: off
 UFUNCS = {
-    op.Add: np.add,              op.Sub: np.subtract,            op.Mul: np.multiply,
-    op.Div: np.divide,           op.Pow: np.power,               op.Neg: np.negative,
-    op.Maximum: np.maximum,      op.Minimum: np.minimum,         op.Abs: np.abs,
-    op.Sign: np.sign,            op.Floor: np.floor,             op.Ceil: np.ceil,
-    op.Round: np.rint,           op.Exp: np.exp,                 op.Log: np.log,
-    op.Sqrt: np.sqrt,            op.Sin: np.sin,                 op.Cos: np.cos,
-    op.Tanh: np.tanh,            op.Equal: np.equal,             op.NotEqual: np.not_equal,
-    op.Less: np.less,            op.LessEqual: np.less_equal,    op.Greater: np.greater,
-    op.LogicalAnd: np.bitwise_and, op.LogicalOr: np.bitwise_or,  op.LogicalNot: np.invert,
-    op.GreaterEqual: np.greater_equal,
+    ops.Add: np.add,              ops.Sub: np.subtract,            ops.Mul: np.multiply,
+    ops.Div: np.divide,           ops.Pow: np.power,               ops.Neg: np.negative,
+    ops.Maximum: np.maximum,      ops.Minimum: np.minimum,         ops.Abs: np.abs,
+    ops.Sign: np.sign,            ops.Floor: np.floor,             ops.Ceil: np.ceil,
+    ops.Round: np.rint,           ops.Exp: np.exp,                 ops.Log: np.log,
+    ops.Sqrt: np.sqrt,            ops.Sin: np.sin,                 ops.Cos: np.cos,
+    ops.Tanh: np.tanh,            ops.Equal: np.equal,             ops.NotEqual: np.not_equal,
+    ops.Less: np.less,            ops.LessEqual: np.less_equal,    ops.Greater: np.greater,
+    ops.LogicalAnd: np.bitwise_and, ops.LogicalOr: np.bitwise_or,  ops.LogicalNot: np.invert,
+    ops.GreaterEqual: np.greater_equal,
 }
-DIVISIONS = {op.FloorDivide: np.floor_divide, op.Remainder: np.remainder}
+DIVISIONS = {ops.FloorDivide: np.floor_divide, ops.Remainder: np.remainder}
 # fmt: on
 
 
@@ -35,23 +35,23 @@ def ufunc(op, y, *xs):
 
 
 @kernel(*DIVISIONS)
-def division(division, y, a, b):
-    f, what = DIVISIONS[type(division)], division.name
-    return Kernel("ufunc", lambda y, a, b: f(a, op.divisor(what, b), out=y), over=alike(y, (a, b)))
+def division(op, y, a, b):
+    f, name = DIVISIONS[type(op)], op.name
+    return Kernel("ufunc", lambda y, a, b: f(a, ops.divisor(name, b), out=y), over=alike(y, (a, b)))
 
 
-@kernel(op.Identity, op.Detach, op.Cast)
+@kernel(ops.Identity, ops.Detach, ops.Cast)
 def copy(op, y, x):
     run = lambda y, x: np.copyto(y, x, casting="unsafe")
     return Kernel("copy", run, over=alike(y, [x]))
 
 
-@kernel(op.Clip)
+@kernel(ops.Clip)
 def clip(op, y, x):
     return Kernel("ufunc", lambda y, x: np.clip(x, op.low, op.high, y), over=(0,))
 
 
-@kernel(op.Where)
+@kernel(ops.Where)
 def where(op, y, p, a, b):
     def run(y, p, a, b):
         np.copyto(y, b)

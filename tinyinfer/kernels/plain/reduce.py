@@ -4,11 +4,11 @@ wide."""
 import numpy as np
 
 from ...core.spec import Spec
-from ...ops import reduce as op
+from ...ops import reduce as ops
 from ...ops.reduce import WIDER
 from ..kernel import Kernel, kernel
 
-EXTREMES = {op.Max: np.maximum, op.Min: np.minimum}
+EXTREMES = {ops.Max: np.maximum, ops.Min: np.minimum}
 
 
 def wide(s: Spec) -> Spec:
@@ -28,7 +28,7 @@ def narrow(y, t):
     np.copyto(y, t, casting="same_kind")
 
 
-@kernel(op.Sum)
+@kernel(ops.Sum)
 def sum(op, y, x):
     def run(y, x, t):
         total(x, op.axes, t)
@@ -37,7 +37,7 @@ def sum(op, y, x):
     return Kernel("reduce", run, (wide(y),))
 
 
-@kernel(op.Mean)
+@kernel(ops.Mean)
 def mean(op, y, x):
     n = op.count(x)
 
@@ -49,7 +49,7 @@ def mean(op, y, x):
     return Kernel("reduce", run, (wide(y),))
 
 
-@kernel(op.Var)
+@kernel(ops.Var)
 def var(op, y, x):
     n = op.count(x)
 
@@ -77,7 +77,7 @@ def extreme(op, y, x):
     return Kernel("reduce", lambda y, x: f.reduce(x, op.axes, None, y, True))
 
 
-@kernel(op.ArgMax)
+@kernel(ops.ArgMax)
 def argmax(op, y, x):
     (axis,) = op.axes
     if axis == len(x.shape) - 1:
@@ -91,12 +91,12 @@ def argmax(op, y, x):
     return Kernel("reduce", run, (Spec((*others, x.shape[axis]), x.dtype),))
 
 
-@kernel(op.Prod)
+@kernel(ops.Prod)
 def prod(op, y, x):
     return Kernel("reduce", lambda y, x: np.multiply.reduce(x, op.axes, x.dtype, y, True))
 
 
-@kernel(op.Others)
+@kernel(ops.Others)
 def others(op, y, x):
     (axis,) = op.axes
     moved = Spec((x.shape[axis], *x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)
@@ -113,7 +113,7 @@ def others(op, y, x):
     return Kernel("reduce", run, (moved,) * 3)
 
 
-@kernel(op.LogSumExp)
+@kernel(ops.LogSumExp)
 def logsumexp(op, y, x):
     def run(y, x, e, t, infinite):
         np.maximum.reduce(x, op.axes, None, y, True)
@@ -130,7 +130,7 @@ def logsumexp(op, y, x):
     return Kernel("reduce", run, (x, wide(y), Spec(y.shape, np.dtype(bool))))
 
 
-@kernel(op.Softmax)
+@kernel(ops.Softmax)
 def softmax(op, y, x):
     def run(y, x, top, t):
         below_top(y, x, op.axes, top)
@@ -142,7 +142,7 @@ def softmax(op, y, x):
     return Kernel("reduce", run, (top, wide(top)), over=(0,))
 
 
-@kernel(op.LogSoftmax)
+@kernel(ops.LogSoftmax)
 def log_softmax(op, y, x):
     def run(y, x, e, top, t):
         below_top(y, x, op.axes, top)

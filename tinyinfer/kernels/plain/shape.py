@@ -2,37 +2,37 @@
 
 import numpy as np
 
-from ...ops import shape as op
+from ...ops import shape as ops
 from ..kernel import Kernel, kernel
 
 
-@kernel(op.Reshape)
+@kernel(ops.Reshape)
 def reshape(op, y, x):
     return Kernel("copy", lambda y, x: np.copyto(y.reshape(x.shape), x))
 
 
-@kernel(op.Transpose)
+@kernel(ops.Transpose)
 def transpose(op, y, x):
     return Kernel("copy", lambda y, x: np.copyto(y, x.transpose(op.axes)))
 
 
-@kernel(op.BroadcastTo)
+@kernel(ops.BroadcastTo)
 def broadcast_to(op, y, x):
     return Kernel("copy", lambda y, x: np.copyto(y, x))
 
 
-@kernel(op.Slice)
-def slice_(slice, y, x):
-    place = op.slices(slice.ranges)
+@kernel(ops.Slice)
+def slice_(op, y, x):
+    place = ops.slices(op.ranges)
     return Kernel("copy", lambda y, x: np.copyto(y, x[place]))
 
 
-@kernel(op.PutSlice)
-def put_slice(put, y, x):
-    return into(op.slices(put.ranges), 0)
+@kernel(ops.PutSlice)
+def put_slice(op, y, x):
+    return into(ops.slices(op.ranges), 0)
 
 
-@kernel(op.Pad)
+@kernel(ops.Pad)
 def pad(op, y, x):
     return into(tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, op.widths)), op.value)
 
@@ -47,6 +47,6 @@ def into(place, value) -> Kernel:
     return Kernel("copy", run)
 
 
-@kernel(op.Concat)
+@kernel(ops.Concat)
 def concat(op, y, *xs):
     return Kernel("copy", lambda y, *xs: np.concatenate(xs, op.axis, y))
