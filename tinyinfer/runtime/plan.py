@@ -19,7 +19,8 @@ from .values import Block, Values
 
 @dataclass(frozen=True)
 class Row:
-    """A step: what it makes, how, and where. Lifetimes are stages, the last one included."""
+    """A step: what it makes, how, and where. `first` and `last`, both included, are the stages in which
+    that place is needed: by all that lies there."""
 
     stage: int
     name: str  # as in print(graph)
@@ -37,8 +38,8 @@ class Row:
 
 class Plan:
     """`arena_bytes` is what the plan needs, `lower_bound` what no placement of its buffers can go below,
-    `naive_bytes` what it would be if nothing took turns. `print` gives a table, `json` the same for
-    tools, `draw("arena.svg")` a picture."""
+    `naive_bytes` what it would be if each had bytes of its own. `print` gives a table, `json` the same
+    for tools, `draw("arena.svg")` a picture."""
 
     def __init__(self, graph: Graph, memory="best", order="memory", alignment=planners.ALIGNMENT):
         self.graph, self.alignment = graph, alignment
