@@ -7,6 +7,8 @@ TINYINFER_EXAMPLES=1000 pytest tests/runtime/test_executor.py: so many graphs, i
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from itertools import count, cycle, islice
 from pathlib import Path
@@ -447,6 +449,40 @@ def test_callers_that_change_a_state_wait_for_one_another(threads):
     assert total.item() == 2 * calls * (1 + 2)
     assert all(a < b for seen in found for a, b in zip(seen, seen[1:]))
     assert len({x for seen in found for x in seen}) == 4 * calls
+
+
+INTERRUPTED = """
+import signal, sys, threading
+import tinyinfer as ti
+
+states, free = [ti.State(0.0) for _ in range(40)], []
+
+@ti.compile(threads=int(sys.argv[1]))
+def step(x):
+    for state in states:
+        state.assign(state + x)
+
+def look():
+    free.append(all(lock.acquire(False) and not lock.release() for lock in step.last.run.locks))
+
+step(1.0)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+for i in range(1500):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (10 + i % 500))
+        step(1.0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        other = threading.Thread(target=look)
+        other.start()
+        other.join()
+assert free and all(free)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_after_interrupts_anywhere_no_state_stays_locked(threads):
+    subprocess.run([sys.executable, "-c", INTERRUPTED, threads], check=True, timeout=120)
 
 
 def test_near_is_not_anything():

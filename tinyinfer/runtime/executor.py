@@ -2,14 +2,14 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import copy_context
 from functools import cache
 from heapq import heappop, heappush
 from itertools import starmap
+from operator import methodcaller
 from queue import SimpleQueue
 from sys import getrefcount
-from threading import Lock
+from threading import Lock, RLock
 from weakref import finalize
 
 import numpy as np
@@ -42,10 +42,17 @@ class Executor:
             self.urgency = urgency(plan, self.after)
 
     def __call__(self, inputs, watch=None) -> list[np.ndarray]:
-        with ExitStack() as stack:
-            for lock in self.locks:
-                stack.enter_context(lock)
+        # All locks in one call, of C: between two steps of Python an interrupt may come, and leave one
+        # of them locked for good.
+        taken, returned = map(take, self.locks), map(give_back, self.locks)
+        try:
+            all(taken)
             return self._call(inputs, watch)
+        finally:
+            try:
+                any(returned)
+            except RuntimeError:  # an interrupt came while it waited: the next one is not ours
+                pass
 
     def _call(self, inputs, watch):
         graph = self.plan.graph
@@ -74,13 +81,14 @@ class Executor:
 
 
 LOCKS = {}  # by id of the State
+take, give_back = methodcaller("acquire"), methodcaller("release")
 
 
-def lock_of(state) -> Lock:
+def lock_of(state) -> RLock:
     """Whoever changes the State has it: several graphs may."""
     if id(state) not in LOCKS:
         finalize(state, LOCKS.pop, id(state), None)
-    return LOCKS.setdefault(id(state), Lock())
+    return LOCKS.setdefault(id(state), RLock())
 
 
 def expect_states(graph):
