@@ -655,3 +655,26 @@ def test_a_state_that_is_returned_is_what_it_has_become():
     assert [f()[0].tolist() for _ in range(3)] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
     w.assign(w * 5.0)
     assert f()[1].tolist() == [5.0, 5.0]
+
+
+def test_the_options_of_a_plan_are_its_own():
+    plan = ti.plan(ti.trace(lambda x: ti.relu(x), ti.zeros(3)))
+    for option in {"memory": "naive"}, {"order": "breadth"}, {"passes": []}:
+        with pytest.raises(ti.ArgumentError, match="give its options to ti.plan"):
+            ti.compile(plan, **option)
+
+
+def test_of_very_many_kinds_the_oldest_is_forgotten():
+    f = ti.compile(lambda x, c: x * c)
+    for i in range(300):
+        assert f(ti.ones(1), float(i)).item() == i
+    assert len(f.kinds) <= 256
+
+
+def test_random_numbers_in_memory_of_any_alignment():
+    graph = ti.trace(lambda x: (ti.tanh(x[:1]), ti.rand(5) * 2.0 + x.sum()), ti.zeros(3))
+    ti.manual_seed(0)
+    wanted = graph.run(np.zeros(3, "float32"))
+    ti.manual_seed(0)
+    got = ti.compile(ti.plan(graph, memory="naive", alignment=1))(ti.zeros(3))
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(wanted, got))

@@ -30,6 +30,7 @@ from .machine import machine
 from .plan import Plan
 from .profile import Event, Profile
 
+KINDS = 256  # of arguments for which a function is kept compiled
 FLAT = [run for run in STANDARD if run is not fuse]  # a step is a kernel: each has its own place
 
 
@@ -49,6 +50,8 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
         raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if type(threads) is not int or threads < 1:
         raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
+    if isinstance(fn, Plan) and (passes, memory, order) != (None, "best", None):
+        raise ArgumentError("compile: a Plan is made: give its options to ti.plan")
     order = order or ("breadth" if threads > 1 else "memory")
     run_by = partial(BACKENDS[backend], memory=memory, order=order, threads=threads)
     wrap = partial(Compiled, run_by=run_by, passes=FLAT if passes is None else passes)
@@ -86,12 +89,21 @@ class Compiled:
         tensors = arrays_in((args, named))
         if mode.trace or any(x.node.value is None for x in tensors):
             return self.eager(*args, **named)
-        known = self.kinds.setdefault((mode.grad, kind_of((args, named))), [])
+        known = self._known((mode.grad, kind_of((args, named))))
         found = next((s for s in known if s.holds()), None)
         if found is None:
             known.append(found := Specialization(self, args, named))
         self.last = found
         return found(tensors)
+
+    def _known(self, kind) -> list:
+        """The Specializations for such arguments. Of very many kinds the oldest is forgotten."""
+        if kind not in self.kinds and len(self.kinds) >= KINDS:
+            self.kinds.pop(next(iter(self.kinds)))
+        return self.kinds.setdefault(kind, [])
+
+    def __repr__(self):
+        return f"<compiled {self.fn!r}>"
 
     def __get__(self, instance, owner=None):
         return self if instance is None else MethodType(self, instance)

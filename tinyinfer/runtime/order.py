@@ -103,12 +103,20 @@ def in_place_updates(work) -> tuple[dict, dict]:
         if not any(past[m][1] >> number & 1 for m in first):  # none of them is made of it
             into[new] = state
             waits += [(maker, m) for m in first]
-    before = {n: set(ms) for n, ms in values.before.items()}
+    before = waiting(values.before, waits)
+    if waits and (stuck := {*work.steps} - {*kahn(work.steps, before, lambda n: n.born)}):
+        # some wait for each other: neither they nor what waits for them is made in place
+        into = {b: state for b, state in into.items() if b.maker not in stuck}
+        before = waiting(values.before, [(n, m) for n, m in waits if n not in stuck])
+    return before, into
+
+
+def waiting(before, waits) -> dict:
+    """The same, and for each pair that the first waits for the second."""
+    before = {n: set(ms) for n, ms in before.items()}
     for n, m in waits:
         before[n].add(m)
-    if waits and len(kahn(work.steps, before, lambda n: n.born)) < len(work.steps):
-        return values.before, {}  # they wait for each other
-    return before, into
+    return before
 
 
 def can_replace(work, n, old) -> bool:

@@ -26,7 +26,7 @@ class Row:
     name: str  # as in print(graph)
     op: str
     spec: str
-    kernel: str
+    kernel: str  # "" if there is nothing to do: what is concatenated lies side by side
     size: int  # bytes
     scratch: int  # bytes that its kernel needs besides
     place: str  # "arena", "output 0", "state fc1.weight"
@@ -37,9 +37,9 @@ class Row:
 
 
 class Plan:
-    """`arena_bytes` is what the plan needs, `lower_bound` what no placement of its buffers can go below,
-    `naive_bytes` what it would be if each had bytes of its own. `print` gives a table, `json` the same
-    for tools, `draw("arena.svg")` a picture."""
+    """`arena_bytes` is what the plan needs; `lower_bound` what no placement of its buffers can go below,
+    and `shared_lower_bound`, if they share objects; `naive_bytes` what it would be if each had bytes of
+    its own. `print` gives a table, `json` the same for tools, `draw("arena.svg")` a picture."""
 
     def __init__(self, graph: Graph, memory="best", order="memory", alignment=planners.ALIGNMENT):
         self.graph, self.alignment = graph, alignment
@@ -58,6 +58,10 @@ class Plan:
     @cached_property
     def lower_bound(self) -> int:
         return planners.lower_bound(self.buffers, self.alignment)
+
+    @cached_property
+    def shared_lower_bound(self) -> int:
+        return planners.shared_lower_bound(self.buffers, self.alignment)
 
     @cached_property
     def naive_bytes(self) -> int:
@@ -91,12 +95,13 @@ class Plan:
         names, kernel = self.graph.names, self.kernels[n]
         homes = [self.home(block) for block in self.values.blocks_of(n)]
         over = self.lifetimes.over.get(n)
+        joined = len(self.lifetimes.joined.get(n, ())) == len(n.inputs) > 0
         return Row(
-            stage, names[n], n.op.name, str(n.spec), kernel.name, nbytes(n.spec),
+            stage, names[n], n.op.name, str(n.spec), "" if joined else kernel.name, nbytes(n.spec),
             sum(map(nbytes, kernel.scratch)), place_of(homes[0].root),
             self.offset(homes[0]) if homes[0].root.kind == "arena" else None,
             min(h.root.first for h in homes), max(h.root.last for h in homes),
-            over and names[over],
+            over and names[self.values.block[over].source],
         )  # fmt: skip
 
     def json(self) -> str:
@@ -104,6 +109,7 @@ class Plan:
         what = {
             "arena_bytes": self.arena_bytes,
             "lower_bound": self.lower_bound,
+            "shared_lower_bound": self.shared_lower_bound,
             "naive_bytes": self.naive_bytes,
             "alignment": self.alignment,
             "memory": self.placement.planner,
@@ -134,13 +140,16 @@ class Plan:
         ]  # fmt: skip
         return f"{self.told}\n{table(head, cells, left=7)}"
 
-    __repr__ = __str__
+    def __repr__(self):
+        return f"<{self.told}>"
 
     @property
     def told(self) -> str:
         """In a sentence: how much memory, by which planner, and how good that is."""
-        total, bound = self.arena_bytes, self.lower_bound
-        near = "which is the lower bound" if total == bound else f"lower bound {bound:,}"
+        total, shared = self.arena_bytes, self.placement.planner in planners.SHARED
+        bound = self.shared_lower_bound if shared else self.lower_bound
+        what = "lower bound of shared objects" if shared else "lower bound"
+        near = f"which is the {what}" if total == bound else f"{what} {bound:,}"
         return (
             f"arena of {total:,} bytes ({self.placement.planner}, {self.order.policy} order), {near};"
             f" without taking turns {self.naive_bytes:,}"
