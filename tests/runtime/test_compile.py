@@ -106,7 +106,7 @@ def test_a_plan(net, grad):
     for _ in range(3):
         with pytest.raises(ti.TinyinferError, match="float16"):
             run(x)
-    assert len(next(iter(run.kinds.values()))) == 1
+    assert sum(map(len, run.kinds.values())) == 1
 
 
 def test_a_plan_of_a_step_that_trains():
@@ -196,7 +196,7 @@ def test_numbers_that_are_equal_but_not_the_same(backend):
     assert f(ti.tensor(3), True).dtype == f(ti.tensor(3), 1).dtype == np.int64
     for _ in range(3):
         assert np.isnan(f(ti.ones(()), float("nan")).item())
-    assert len([kind for kind in f.kinds if "nan" in str(kind)]) == 1
+    assert len(f.kinds) == 5
 
 
 def test_arrays_are_arguments(backend):
@@ -678,3 +678,97 @@ def test_random_numbers_in_memory_of_any_alignment():
     ti.manual_seed(0)
     got = ti.compile(ti.plan(graph, memory="naive", alignment=1))(ti.zeros(3))
     assert all(np.array_equal(a, b.numpy()) for a, b in zip(wanted, got))
+
+
+# What could go wrong without a word
+
+
+def test_a_gradient_that_would_be_lost_is_an_error():
+    encode, decode = nn.Linear(3, 2), nn.Linear(2, 1)
+    hidden = encode(ti.ones(1, 3))
+    with pytest.raises(ti.GraphError, match="pass it as an argument"):
+        ti.compile(lambda: decode(hidden).sum())()
+    inside = ti.compile(lambda h: decode(h).sum())
+    inside(hidden).backward()
+    assert np.allclose(encode.weight.grad.numpy(), np.repeat(decode.weight.numpy().T, 3, 1))
+
+    def clipped(x):
+        with ti.no_grad():
+            decode.weight.assign(ti.clip(decode.weight, -0.1, 0.1))
+        return decode(x).sum()
+
+    with pytest.raises(ti.GraphError, match="which needs a gradient: assign it outside"):
+        ti.compile(clipped)(ti.ones(1, 2))
+    with ti.no_grad():
+        ti.compile(clipped)(ti.ones(1, 2))
+    decode = nn.Linear(2, 1)
+    with pytest.raises(ti.GraphError, match="leaves gradients in .grad"):
+        ti.compile(lambda x: decode(x).sum().backward())(ti.ones(1, 2))
+
+
+def test_a_gradient_inside_can_be_differentiated():
+    net = nn.Linear(3, 1)
+
+    def penalty(x):
+        slope = ti.grad(ti.tanh(net(x)).sum(), x, create_graph=True)
+        return (slope * slope).sum()
+
+    x = ti.tensor(np.ones((2, 3), "float32"), requires_grad=True)
+    penalty(x).backward()
+    wanted, net.weight.grad = net.weight.grad.numpy(), None
+    ti.compile(penalty)(x).backward()
+    assert np.allclose(net.weight.grad.numpy(), wanted, atol=1e-6)
+
+
+def test_a_compiled_layer_is_a_layer():
+    net = nn.Sequential(ti.compile(nn.Linear(3, 2)), nn.Dropout(0.5), nn.Linear(2, 1))
+    assert len(net.parameters()) == 4 and "0.weight" in net.state_dict()
+    assert not any(m.training for _, m in net.eval().named_modules())
+
+
+def test_a_module_that_is_a_list_stays_one():
+    class Net(nn.ModuleList):
+        scale = 3.0
+
+        @ti.compile
+        def forward(self, x):
+            for layer in self:
+                x = layer(x)
+            return nn.functional.dropout(x, 0.5, self.training) * self.scale
+
+    net = Net([nn.Linear(3, 64)]).eval()
+    x = ti.ones(2, 3)
+    assert np.allclose(net(x).numpy(), net[0](x).numpy() * 3, atol=1e-6)
+
+
+def test_equal_arguments_that_differ():
+    by_key = ti.compile(lambda d: next(iter(d.values())) * float(next(iter(d)) is True))
+    assert [by_key({k: ti.ones(1)}).item() for k in (1, True)] == [0.0, 1.0]
+    start = ti.compile(lambda x, r: x * r.start)
+    assert [start(ti.ones(1), r).item() for r in (range(1, 1), range(5, 5))] == [1.0, 5.0]
+    inverse = ti.compile(lambda x, s: x / float(s))
+    with np.errstate(all="ignore"):
+        got = [inverse(ti.ones(1), np.float32(s)).item() for s in (0.0, -0.0)]
+    assert got == [np.inf, -np.inf]
+
+
+def test_a_copy_has_run_nothing():
+    from copy import deepcopy
+
+    f = ti.compile(nn.Linear(3, 2))
+    y = f(ti.ones(1, 3))
+    other = deepcopy(f)
+    other.weight.assign(other.weight * 2.0)
+    assert other.last is None and np.array_equal(f(ti.ones(1, 3)).numpy(), y.numpy())
+    assert not np.array_equal(other(ti.ones(1, 3)).numpy(), y.numpy())
+
+
+def test_a_long_chain_of_concatenations():
+    def grow(x):
+        y = x
+        for i in range(1500):
+            y = ti.concat([y, x * (i + 1.0)])
+        return y.sum()
+
+    x = ti.ones(1, 16)
+    assert np.allclose(ti.compile(grow)(x).item(), grow(x).item(), rtol=1e-5)

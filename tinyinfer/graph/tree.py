@@ -10,11 +10,16 @@ from ..core.tensor import NUMBERS, Tensor, as_tensor
 ARRAYS = (*NUMBERS, np.ndarray, np.generic)
 
 
+def is_container(x) -> bool:
+    """A list, tuple or dict; not what is one and a function too, such as an nn.ModuleList."""
+    return isinstance(x, list | tuple | dict) and not (isinstance(x, Spec) or callable(x))
+
+
 def leaves(x):
     """The tensors in nested lists, tuples and dicts, in their order."""
     if isinstance(x, Tensor):
         yield x
-    elif isinstance(x, list | tuple | dict):
+    elif is_container(x):
         for inner in x.values() if isinstance(x, dict) else x:
             yield from leaves(inner)
 
@@ -31,14 +36,14 @@ def tensors_of(x):
 
 
 def changed(x, fn):
+    if not is_container(x):
+        return fn(x)
     if isinstance(x, dict):
         new = copy(x)  # some know more than their items: a defaultdict its default
         new.update({k: changed(inner, fn) for k, inner in x.items()})
         return new
-    if isinstance(x, list | tuple) and not isinstance(x, Spec):
-        inside = [changed(inner, fn) for inner in x]
-        return type(x)(*inside) if hasattr(x, "_fields") else type(x)(inside)
-    return fn(x)
+    inside = [changed(inner, fn) for inner in x]
+    return type(x)(*inside) if hasattr(x, "_fields") else type(x)(inside)
 
 
 def shape_of(x):

@@ -9,6 +9,7 @@ from ..core.spec import as_dtype, spec_of
 from ..core.tensor import State, Tensor, array_of
 from ..core.trace import Call, Origin, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, ShapeError, TinyinferError
+from ..runtime.compile import Compiled
 from .summary import Summary
 
 
@@ -234,6 +235,7 @@ def found_in(container, prefix=""):
     """(dotted name, State or Module) for each in a container, and in the containers in it."""
     inside = container.items() if isinstance(container, dict) else enumerate(container)
     for name, x in inside:
+        x = x.fn if isinstance(x, Compiled) else x
         if isinstance(x, State | Module):
             yield f"{prefix}{name}", x
         elif isinstance(x, list | tuple | dict):

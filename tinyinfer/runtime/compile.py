@@ -1,14 +1,16 @@
 """A compiled function: for each kind of arguments it is traced once, optimized, planned, and then run.
 
-It never goes stale. Python values that decided something in the trace (is this module training?) are
-asked again in each call, and what follows from States alone, as folded weights, is computed anew when
-one of them was re-pointed.
+States may change as they like: what follows from them alone, as folded weights, is computed anew when
+one was re-pointed, and it is traced again if their shapes, dtypes or needs of a gradient changed, or
+whether a module is training. What else Python decided in the trace stays as it was: a layer that is put
+in the place of another, the p of a dropout, a hook.
 """
 
 import sys
 from collections.abc import Callable
 from functools import cached_property, partial, update_wrapper
 from itertools import starmap
+from threading import Lock
 from types import MethodType
 
 import numpy as np
@@ -17,13 +19,13 @@ from ..core.op import DEBUG, Op
 from ..core.spec import Specs, spec_of
 from ..core.tensor import Node, Tensor, tensor
 from ..core.trace import mode
-from ..errors import ArgumentError
+from ..errors import ArgumentError, GraphError
 from ..graph.control import unpack
 from ..graph.gradient import pullback
 from ..graph.graph import Graph, accepts
 from ..graph.passes import STANDARD, fuse, optimize, split
 from ..graph.trace import record
-from ..graph.tree import leaves, refilled
+from ..graph.tree import is_container, leaves, refilled
 from ..graph.verify import wrong_state
 from .executor import Executor
 from .machine import machine
@@ -44,7 +46,8 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
     `backend` is "planned", into one arena, or "interpreted", by the definitions. `threads` carry out
     what can go side by side. `passes` as in ti.optimize, by default all but fuse; `memory` as in
     ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
-    `compiled.graph` are those of the last call. Raises ArgumentError for options that do not exist.
+    `compiled.graph` are those of the last call. What States become is written over what they were, so
+    that another thread which reads them meanwhile sees some of both. Raises ArgumentError for options that do not exist.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
@@ -82,6 +85,7 @@ class Compiled:
         self.fn, self.run_by, self.passes = fn, run_by, passes
         self.eager = fn.graph if isinstance(fn, Plan) else fn
         self.kinds = {}  # of arguments -> Specializations, for different Python values
+        self.lock = Lock()
         self.last = None
         update_wrapper(self, fn, updated=())
 
@@ -98,12 +102,20 @@ class Compiled:
 
     def _known(self, kind) -> list:
         """The Specializations for such arguments. Of very many kinds the oldest is forgotten."""
-        if kind not in self.kinds and len(self.kinds) >= KINDS:
-            self.kinds.pop(next(iter(self.kinds)))
-        return self.kinds.setdefault(kind, [])
+        with self.lock:
+            found = self.kinds[kind] = self.kinds.pop(kind, [])  # the last is the youngest
+            if len(self.kinds) > KINDS:
+                del self.kinds[next(iter(self.kinds))]
+        return found
 
     def __repr__(self):
         return f"<compiled {self.fn!r}>"
+
+    def __getstate__(self):  # a copy has run nothing
+        return vars(self) | {"kinds": {}, "last": None, "lock": None}
+
+    def __setstate__(self, state):
+        vars(self).update(state, lock=Lock())
 
     def __get__(self, instance, owner=None):
         return self if instance is None else MethodType(self, instance)
@@ -156,14 +168,15 @@ def kind_of(x):
     """Equal for arguments that one graph serves: tensors count by their specs, others by value."""
     if isinstance(x, Tensor):
         return x.node.spec, x.requires_grad
-    if isinstance(x, list | tuple):
-        return type(x), *map(kind_of, x)
-    if isinstance(x, dict):
-        return type(x), *x, *map(kind_of, x.values())
+    if is_container(x):
+        inside = (*x.keys(), *x.values()) if isinstance(x, dict) else x
+        return type(x), *map(kind_of, inside)
     if isinstance(x, np.ndarray):
         return "array", x.dtype, x.shape
-    if isinstance(x, float):
-        return type(x), x.hex()  # 0.0 is not -0.0, and a NaN is another
+    if isinstance(x, float | np.generic):
+        return type(x), np.array(x).tobytes()  # 0.0 is not -0.0, and a NaN is another
+    if isinstance(x, range):
+        return range, x.start, x.stop, x.step
     try:
         return type(x), hash(x), x
     except TypeError:
@@ -187,11 +200,9 @@ def arrays_in(x):
     """Its tensors, and its arrays as such."""
     if isinstance(x, np.ndarray):
         return [tensor(x)]
-    if isinstance(x, dict):
-        x = x.values()
-    elif not isinstance(x, list | tuple):
+    if not is_container(x):
         return [x] if isinstance(x, Tensor) else []
-    return [t for inner in x for t in arrays_in(inner)]
+    return [t for inner in (x.values() if isinstance(x, dict) else x) for t in arrays_in(inner)]
 
 
 class Specialization:
@@ -202,8 +213,11 @@ class Specialization:
         self.traced, trace = record(compiled.eager, args, named)
         self.guards, self.result = trace.guards, trace.result
         # A step that trains changes what its gradient would be of: its results are values.
-        trains = any(state.requires_grad for state in self.traced.updates)
+        moved = any(state.requires_grad for state in self.traced.updates)
+        trains = moved and any(n.origin.backward for n in self.traced.steps)
         self.taped = mode.grad and not trains and any(x.requires_grad for x in leaves(self.result))
+        if wrong := hidden_gradient(self, trace):
+            raise GraphError(f"compile: {wrong}")
         self.prologue, self.body = self.halves()
         self.ready = None, ()
 
@@ -266,6 +280,23 @@ class Specialization:
         graph = self.traced
         ends = (*graph.updates.values(), *graph.outputs)
         return Graph((*graph.inputs, *graph.states), ends)
+
+
+def hidden_gradient(kind, trace) -> str:
+    """What a gradient would come to, or from, that nobody sees outside of the compiled function."""
+    graph = kind.traced
+    moved = [state for state in graph.updates if state.requires_grad]
+    if not moved and any(g is not None for g in trace.grads.values()):
+        return (
+            "backward() leaves gradients in .grad, which stay inside: let the function make the step of "
+            "the optimizer too, or return ti.grad(...)"
+        )
+    if kind.taped and moved:
+        name = moved[0].name or f"a State {moved[0].spec}"
+        return f"it assigns {name}, which needs a gradient: assign it outside, or call it in ti.no_grad()"
+    if kind.taped and (made := [n for n in graph.constants if n.needs_grad]):
+        return f"a {made[0].spec} made outside of it needs a gradient: pass it as an argument"
+    return ""
 
 
 class Call(Op):

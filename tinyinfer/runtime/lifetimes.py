@@ -40,12 +40,18 @@ class Home:
 
     @property
     def root(self) -> Home:
-        return self if self.within is None else self.within.root
+        home = self
+        while home.within is not None:
+            home = home.within
+        return home
 
     @property
     def start(self) -> int:
         """Where in the root it begins, in bytes."""
-        return 0 if self.within is None else self.offset + self.within.start
+        home, start = self, 0
+        while home.within is not None:
+            home, start = home.within, start + home.offset
+        return start
 
     def serve(self, other: Home):
         """Be there for the users of another, too."""

@@ -56,7 +56,7 @@ def place(buffers: Sequence[Buffer], planner="best", alignment=ALIGNMENT) -> Pla
     negative size or one that ends before it begins.
     """
     planners = {"best": best} | PLANNERS | SHARED
-    if planner not in planners:
+    if not isinstance(planner, str) or planner not in planners:
         raise ArgumentError(f"no planner {planner!r}: there are {', '.join(planners)}")
     return planners[planner](buffers, alignment)
 
