@@ -46,8 +46,11 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
     `backend` is "planned", into one arena, or "interpreted", by the definitions. `threads` carry out
     what can go side by side. `passes` as in ti.optimize, by default all but fuse; `memory` as in
     ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
-    `compiled.graph` are those of the last call. What States become is written over what they were, so
-    that another thread which reads them meanwhile sees some of both. Raises ArgumentError for options that do not exist.
+    `compiled.graph` are those of the last call.
+
+    What States become is written over what they were, so that another thread which reads them meanwhile
+    sees some of both. Raises ArgumentError for options that do not exist, GraphError where a gradient
+    that eager code would have would be lost.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
