@@ -150,7 +150,7 @@ class Compiled:
         return self.last
 
     def profile(self, *args, runs=20, **named) -> Profile:
-        """How long each step takes: of `runs` calls, which change States as all calls do."""
+        """How long each step takes, the median of `runs` calls. What trains does so as many times."""
         self(*args, **named)
         last, plan, watched = self.last, self.plan, []
         for _ in range(runs):
