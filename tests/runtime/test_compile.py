@@ -772,3 +772,40 @@ def test_a_long_chain_of_concatenations():
 
     x = ti.ones(1, 16)
     assert np.allclose(ti.compile(grow)(x).item(), grow(x).item(), rtol=1e-5)
+
+
+def test_a_layer_that_is_replaced_is_noticed():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0), nn.Linear(4, 2))
+    wrapped, f, x = nn.ModuleList([net]), ti.compile(lambda x: net(x)), ti.ones(5, 3)
+    g = ti.compile(lambda x: wrapped[0](x))
+
+    def both_follow():
+        with ti.no_grad():
+            ti.manual_seed(0)
+            wanted = net(x).numpy()
+            for compiled in f, g:
+                ti.manual_seed(0)
+                assert np.allclose(compiled(x).numpy(), wanted, atol=1e-6)
+
+    both_follow()
+    net[0] = nn.Linear(3, 4)
+    both_follow()
+    net[1].p = 0.5
+    both_follow()
+    net.register_forward_hook(lambda module, xs, y: y * 2.0)
+    both_follow()
+    first = f.last
+    both_follow()
+    assert f.last is first and sum(map(len, f.kinds.values())) == 1
+
+
+def test_what_a_module_keeps_of_a_call_is_no_change():
+    class Keeps(nn.Module):
+        def forward(self, x):
+            self.last = x * 2.0
+            return self.last + 1.0
+
+    f = ti.compile(Keeps())
+    f(ti.ones(3))
+    first = f.last
+    assert all(f(ti.ones(3)).tolist() == [3.0] * 3 and f.last is first for _ in range(3))

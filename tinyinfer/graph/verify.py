@@ -95,8 +95,11 @@ def wrong_constant(n) -> str:
 def wrong_state(n, state) -> str:
     """A free symbol is that of a State, which is alive and as it was."""
     if state is not None:
+        spec = state.spec
+        if spec is n.spec or spec == n.spec:
+            return ""
         was = f"{state.name or 'a State'} as it was, a {n.spec}"
-        return "" if state.spec == n.spec else f"{was}: now it is a {state.spec}. Trace again"
+        return f"{was}: now it is a {spec}. Trace again"
     if n.owner is not None:
         return f"the symbol of a State {n.spec} that is gone: keep it, or its module, alive"
     return (

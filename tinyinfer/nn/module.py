@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 
 from ..core.spec import as_dtype, spec_of
 from ..core.tensor import State, Tensor, array_of
-from ..core.trace import Call, Origin, implicit_trace, mode
+from ..core.trace import Call, Edits, Origin, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, ShapeError, TinyinferError
 from ..runtime.compile import Compiled
 from .summary import Summary
@@ -32,9 +32,15 @@ class Module:
     def forward(self, *args, **kwargs):
         raise TinyinferError("it cannot be called: give it a method forward(self, x)")
 
+    def __setattr__(self, name, value):
+        object.__setattr__(self, name, value)
+        Edits.number += 1
+
     def __call__(self, *args, **kwargs):
         outer = mode.origin
         mode.origin = Origin((*outer.calls, Call(self)))
+        if mode.trace:
+            mode.trace.called[self] = None
         try:
             if mode.trace is None and any(undefined(x) for x in (*args, *kwargs.values())):
                 with implicit_trace():  # what is made of states alone belongs to the graph too
@@ -67,6 +73,11 @@ class Module:
         return f"{name}, {what}" if name else what
 
     # What it holds
+
+    def face(self) -> list:
+        """All that its attributes hold, by which one can see whether something was replaced."""
+        own = [x for name, x in vars(self).items() if name != "_training"]
+        return [*own, *contents(own), *contents(self)]
 
     def members(self):
         """(name, State or Module) for each that an attribute holds."""
@@ -240,6 +251,15 @@ def found_in(container, prefix=""):
             yield f"{prefix}{name}", x
         elif isinstance(x, list | tuple | dict):
             yield from found_in(x, f"{prefix}{name}.")
+
+
+def contents(x):
+    """What a container holds, and the containers in it."""
+    if isinstance(x, list | tuple | dict):
+        for inner in x.values() if isinstance(x, dict) else x:
+            yield inner
+            if not isinstance(inner, Module):
+                yield from contents(inner)
 
 
 def undefined(x):

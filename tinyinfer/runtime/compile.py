@@ -1,15 +1,16 @@
 """A compiled function: for each kind of arguments it is traced once, optimized, planned, and then run.
 
 States may change as they like: what follows from them alone, as folded weights, is computed anew when
-one was re-pointed, and it is traced again if their shapes, dtypes or needs of a gradient changed, or
-whether a module is training. What else Python decided in the trace stays as it was: a layer that is put
-in the place of another, the p of a dropout, a hook.
+one was re-pointed. It is traced again if their shapes, dtypes or needs of a gradient changed, or what
+the attributes of a module are: its layers, its hooks, whether it is training. What else Python decided
+in the trace stays as it was: a global variable, the momentum of an optimizer.
 """
 
 import sys
 from collections.abc import Callable
 from functools import cached_property, partial, update_wrapper
 from itertools import starmap
+from operator import is_
 from threading import Lock
 from types import MethodType
 
@@ -18,7 +19,7 @@ import numpy as np
 from ..core.op import DEBUG, Op
 from ..core.spec import Specs, spec_of
 from ..core.tensor import Node, Tensor, tensor
-from ..core.trace import mode
+from ..core.trace import Edits, mode
 from ..errors import ArgumentError, GraphError
 from ..graph.control import unpack
 from ..graph.gradient import pullback
@@ -99,7 +100,8 @@ class Compiled:
         known = self._known((mode.grad, kind_of((args, named))))
         found = next((s for s in known if s.holds()), None)
         if found is None:
-            known.append(found := Specialization(self, args, named))
+            found = Specialization(self, args, named)
+            known[:] = [s for s in known if s.can_hold()] + [found]
         self.last = found
         return found(tensors)
 
@@ -186,6 +188,15 @@ def kind_of(x):
         return Same(x)
 
 
+def is_changeable(x) -> bool:
+    return isinstance(x, list | dict)
+
+
+def same(xs: list, ys: list) -> bool:
+    """The very same objects?"""
+    return len(xs) == len(ys) and all(map(is_, xs, ys))
+
+
 class Same:
     """This very object; while it is known, no other has its id."""
 
@@ -215,6 +226,8 @@ class Specialization:
         self.compiled = compiled
         self.traced, trace = record(compiled.eager, args, named)
         self.guards, self.result = trace.guards, trace.result
+        self.edits, self.faces = Edits.number, {m: m.face() for m in trace.called}
+        self.open = [m for m, face in self.faces.items() if any(map(is_changeable, (m, *face)))]
         # A step that trains changes what its gradient would be of: its results are values.
         moved = any(state.requires_grad for state in self.traced.updates)
         trains = moved and any(n.origin.backward for n in self.traced.steps)
@@ -235,12 +248,23 @@ class Specialization:
 
     def holds(self) -> bool:
         """Is all that was relied on as it was?"""
-        states = self.traced.states.items()
         return (
             all(module.training == flag for module, flag in self.guards.items())
-            and all(n.needs_grad == state.requires_grad for n, state in states)
-            and not any(starmap(wrong_state, states))
+            and all(n.needs_grad == s.requires_grad for n, s in self.traced.states.items())
+            and self.can_hold()
         )
+
+    def can_hold(self) -> bool:
+        """Or will it hardly be again?"""
+        return not any(starmap(wrong_state, self.traced.states.items())) and self._faces_hold()
+
+    def _faces_hold(self) -> bool:
+        """Lists and dicts are changed without a word; of other attributes it is known."""
+        number = Edits.number
+        asked = self.open if number == self.edits else self.faces
+        if found := all(same(m.face(), self.faces[m]) for m in asked):
+            self.edits = number
+        return found
 
     def __call__(self, tensors):
         if self.taped:
