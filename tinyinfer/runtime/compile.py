@@ -229,10 +229,10 @@ class Specialization:
         self.edits, self.faces = Edits.number, {m: m.face() for m in trace.called}
         self.open = [m for m, face in self.faces.items() if any(map(is_changeable, (m, *face)))]
         # A step that trains changes what its gradient would be of: its results are values.
-        moved = any(state.requires_grad for state in self.traced.updates)
-        trains = moved and any(n.origin.backward for n in self.traced.steps)
+        moved = [state for state in self.traced.updates if state.requires_grad]
+        trains = bool(moved) and any(n.origin.backward for n in self.traced.steps)
         self.taped = mode.grad and not trains and any(x.requires_grad for x in leaves(self.result))
-        if wrong := hidden_gradient(self, trace):
+        if wrong := hidden_gradient(self.traced, trace.grads, moved, self.taped):
             raise GraphError(f"compile: {wrong}")
         self.prologue, self.body = self.halves()
         self.ready = None, ()
@@ -309,19 +309,18 @@ class Specialization:
         return Graph((*graph.inputs, *graph.states), ends)
 
 
-def hidden_gradient(kind, trace) -> str:
-    """What a gradient would come to, or from, that nobody sees outside of the compiled function."""
-    graph = kind.traced
-    moved = [state for state in graph.updates if state.requires_grad]
-    if not moved and any(g is not None for g in trace.grads.values()):
+def hidden_gradient(graph, grads, moved, taped) -> str:
+    """What a gradient would come to, or from, that nobody sees outside of the compiled function: of
+    the `grads` that backward left, the States with a gradient that it `moved`, and its constants."""
+    if not moved and any(g is not None for g in grads.values()):
         return (
             "backward() leaves gradients in .grad, which stay inside: let the function make the step of "
             "the optimizer too, or return ti.grad(...)"
         )
-    if kind.taped and moved:
+    if taped and moved:
         name = moved[0].name or f"a State {moved[0].spec}"
         return f"it assigns {name}, which needs a gradient: assign it outside, or call it in ti.no_grad()"
-    if kind.taped and (made := [n for n in graph.constants if n.needs_grad]):
+    if taped and (made := [n for n in graph.constants if n.needs_grad]):
         return f"a {made[0].spec} made outside of it needs a gradient: pass it as an argument"
     return ""
 

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
 from heapq import heappop, heappush
-from itertools import starmap
 from operator import methodcaller
 from queue import SimpleQueue
 from sys import getrefcount
@@ -16,9 +15,7 @@ import numpy as np
 
 from ..core.op import watchers
 from ..core.tensor import State
-from ..errors import GraphError
 from ..graph.graph import flops, nbytes, traffic
-from ..graph.verify import wrong_state
 from ..kernels.threads import chosen_threads
 from .arena import Arena, explained, watched
 from .machine import ASSUMED
@@ -56,7 +53,7 @@ class Executor:
 
     def _call(self, inputs, watch):
         graph = self.plan.graph
-        expect_states(graph)
+        graph.expect_states()
         arena, kept = self._idle_or_new()
         results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
         mine = {s: own(s) for s in graph.updates}
@@ -89,11 +86,6 @@ def lock_of(state) -> RLock:
     if id(state) not in LOCKS:
         finalize(state, LOCKS.pop, id(state), None)
     return LOCKS.setdefault(id(state), RLock())
-
-
-def expect_states(graph):
-    if wrong := next(filter(None, starmap(wrong_state, graph.states.items())), ""):
-        raise GraphError(f"this graph depends on {wrong}")
 
 
 def writable(arrays: list, spec) -> np.ndarray:
