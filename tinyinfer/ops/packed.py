@@ -1,0 +1,106 @@
+"""Weights as the loops of a kernel want them to lie. To pack them is a step of the graph: where they
+are constants or States it is done once, beside the folded numbers; and an op that takes them so is
+that op still, by the definition here.
+
+    conv2d(x, w)  ->  packed(x, panels(w))        op = conv2d, form = panels, shape = that of w
+"""
+
+from math import prod
+
+import numpy as np
+
+from ..core.op import Op
+from ..core.spec import Spec
+from ..errors import ShapeError
+from .wrapped import Wrapped
+
+# fmt: off
+
+
+class Form(Op):
+    """p = the weights w, so laid out; zeros fill what is left of the last panel"""
+    differentiable = False
+
+    def unpack(self, p, shape):
+        """The weights, of this shape."""
+        raise NotImplementedError
+
+    def carry_out(self, op, x, p, shape):
+        """y = op(x, w), from the packed weights."""
+        return op.forward(x, self.unpack(p, shape))
+
+
+class Packed(Wrapped):
+    """y = op(x, w), where w has this shape, and is given in a form"""
+    form: Form
+    shape: tuple[int, ...]
+    differentiable = False
+
+    def infer(self, x, p):
+        w = Spec(self.shape, p.dtype)
+        if self.form.infer(w) != p:
+            raise ShapeError(f"packed: weights {w} in the form {self.form} are {self.form.infer(w)}, not {p}")
+        return self.op.infer(x, w)
+
+    def forward(self, x, p): return self.form.carry_out(self.op, x, p, self.shape)
+    def flops(self, y, x, p): return self.op.flops(y, x, Spec(self.shape, p.dtype))
+
+
+class Columns(Form):
+    """A matrix (k, n) as panels, of so many columns: p[j, k, l] = w[k, width j + l]"""
+    width: int
+
+    def infer(self, w): return Spec((-(-w.shape[1] // self.width), w.shape[0], self.width), w.dtype)
+
+    def forward(self, w):
+        k, n = w.shape
+        return np.ascontiguousarray(filled(w, 1, self.width).reshape(k, -1, self.width).swapaxes(0, 1))
+
+    def unpack(self, p, shape): return p.swapaxes(0, 1).reshape(shape[0], -1)[:, :shape[1]]
+
+
+class Rows(Form):
+    """Filters (o, ...) as a matrix (o, k), 16 columns at a time: p[j, o, l] = w[o, 16 j + l]; so
+    a kernel that goes through k finds the next number of a row, and of the next rows, nearby."""
+
+    def infer(self, w): return Spec((-(-prod(w.shape[1:]) // 16), w.shape[0], 16), w.dtype)
+
+    def forward(self, w):
+        w = filled(w.reshape(w.shape[0], -1), 1, 16)
+        return np.ascontiguousarray(w.reshape(w.shape[0], -1, 16).swapaxes(0, 1))
+
+    def unpack(self, p, shape):
+        return p.swapaxes(0, 1).reshape(shape[0], -1)[:, :prod(shape[1:])].reshape(shape)
+
+
+class Filters(Form):
+    """Filters (o, c, k, l) for images in blocks of 16 channels, in panels of 16 `vectors` filters:
+    p[o', c', k, l, i, v] = w[16 vectors o' + v, 16 c' + i, k, l]. Of few channels, `block` of them
+    at a time, and not 16."""
+    vectors: int
+    block: int = 16
+
+    def infer(self, w):
+        o, c, k, l = w.shape
+        wide = 16 * self.vectors
+        return Spec((-(-o // wide), -(-c // self.block), k, l, self.block, wide), w.dtype)
+
+    def forward(self, w):
+        wide, block = 16 * self.vectors, self.block
+        w = filled(filled(w, 0, wide), 1, block)
+        o, c, k, l = w.shape
+        w = w.reshape(o // wide, wide, c // block, block, k, l)
+        return np.ascontiguousarray(w.transpose(0, 2, 4, 5, 3, 1))
+
+    def unpack(self, p, shape):
+        o, c, k, l, i, v = p.shape
+        return p.transpose(0, 5, 1, 4, 2, 3).reshape(o * v, c * i, k, l)[:shape[0], :shape[1]]
+
+
+def filled(w, axis, block):
+    """With zeros after it, so that blocks are full."""
+    ends = [(0, -n % block if i == axis else 0) for i, n in enumerate(w.shape)]
+    return np.pad(w, ends) if -w.shape[axis] % block else w
+
+
+# fmt: on
