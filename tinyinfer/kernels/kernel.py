@@ -13,11 +13,23 @@ from ..core.spec import Spec
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a kernel takes, for a guess at its time."""
+
+    flops: float  # that it really does, not those of the definition; of bytes, operations
+    bytes: float  # that go through memory, or through the last cache
+    efficiency: float = 0.9  # which part of the peak it reaches, where memory does not hold it up
+    integer: bool = False  # the peak is that of bytes
+
+
+@dataclass(frozen=True)
 class Kernel:
     name: str  # how it does it: "im2col"
     run: Callable  # run(y, *xs, *scratch); if the op has several outputs, y is a tuple of arrays
     scratch: tuple[Spec, ...] = ()  # arrays whose contents do not matter before and after
     over: tuple[int, ...] = ()  # the inputs, by number, that y may be written over: same memory
+    cost: Cost | None = None  # None: as NumPy takes
+    error: float = 0.0  # relative, of float32, beyond that of sums in another order
 
     def bind(self, scratch) -> tuple[Callable, tuple]:
         """(run, more): `run(y, *xs, *more)` carries out the step in these scratch arrays."""

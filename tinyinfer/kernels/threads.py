@@ -19,6 +19,16 @@ def set_num_threads(n: int):
     chosen_threads.stay(dict.fromkeys(libraries(), chosen))
 
 
+GRAIN = (
+    4e6  # operations that a part should have at least: it costs some microseconds to hand it over
+)
+
+
+def parts(operations, most) -> int:
+    """Into how many parts a kernel with so many operations is split, if its result has `most`."""
+    return int(max(1, min(chosen, most, operations // GRAIN)))
+
+
 def libraries() -> list:
     """Those that are loaded: an import may bring another one, and to look for them takes a while."""
     return libraries_among(len(sys.modules))

@@ -1,0 +1,102 @@
+"""Register tiles: rows x (16 vectors) sums that stay in registers while a product is added up.
+
+    for k in range(steps):
+        for r in range(rows):                     # unrolled
+            for v in range(vectors):
+                sums[r, v] += a[r, k] * b[k, v]   # a number, in every lane, times a vector
+
+Each step loads `vectors` vectors and `rows` numbers for rows * vectors multiplications with additions.
+Of floats a[r, k] is a float; of bytes, both are four bytes, and their four products are added.
+"""
+
+from .dot import dot4
+from .host import HOST
+from .simd import (
+    BYTES,
+    LANES,
+    broadcast,
+    f32,
+    f32x16,
+    fma,
+    i32,
+    i32x16,
+    prefetch,
+    read,
+    registers,
+    store,
+    zeros,
+)
+from .static import Static
+
+
+def tile(rows, vectors, step=BYTES, steps=4, integer=False, ahead=0, **more) -> Static:
+    """Row r of the left factor lies `step` bytes after row r - 1. One `multiply` makes `steps` steps,
+    and asks for the right factor `ahead` bytes before it is needed."""
+    return Static(
+        rows=rows,
+        vectors=vectors,
+        step=step,
+        steps=steps,
+        integer=int(integer),
+        ahead=ahead,
+        **more,
+    )
+
+
+def shape(width, blocks, integer=False) -> tuple[int, int]:
+    """(rows, vectors) for lines of `width` rows and `blocks` vectors: what the registers hold, with
+    little of it in vain."""
+    per = LANES // HOST.lanes  # registers for one vector
+    vectors = 2 if per == 1 and HOST.registers == 32 and blocks % 2 == 0 else 1
+    spare = 1 if HOST.fma else 2  # a broadcast; a product, where it is not fused with the sum
+    if integer and not HOST.dot:
+        spare += vectors * per + 1  # even and odd bytes
+    most = (HOST.registers - spare - vectors * per) // (vectors * per)
+    most = max(1, min(most, width, 16))
+
+    def cost(rows):
+        """Two multiply-adds a cycle, if there are ten sums to hide that each takes four cycles."""
+        return -(-width // rows) * max(10, rows * vectors * per + 0.5)
+
+    return min(range(most, 0, -1), key=cost), vectors
+
+
+# What micro-kernels are made of:
+
+
+def vector_of(t):
+    return i32x16 if t.integer else f32x16
+
+
+def none(t) -> registers:
+    """Sums of nothing yet."""
+    return registers([zeros(vector_of(t))] * (t.rows * t.vectors))
+
+
+def line(t, address) -> registers:
+    """The line of vectors there, in every row: a bias."""
+    vectors = [read(address + BYTES * v, vector_of(t)) for v in range(t.vectors)]
+    return registers(vectors * t.rows)
+
+
+def multiply(t, sums, a, b):
+    """sums += A B. The numbers of a row of A lie four bytes apart, the lines of B one after the other."""
+    for k in range(t.steps):
+        places = [b + BYTES * (k * t.vectors + v) for v in range(t.vectors)]
+        if t.ahead:
+            for p in places:
+                prefetch(p + t.ahead)
+        right = [read(p, vector_of(t)) for p in places]
+        for r in range(t.rows):
+            left = broadcast(a + (r * t.step + 4 * k), i32 if t.integer else f32)
+            for v, x in enumerate(right):
+                i = r * t.vectors + v
+                sums[i] = dot4(sums[i], left, x) if t.integer else fma(left, x, sums[i])
+
+
+def put(t, sums, address, row, column, then=lambda x, v: x):
+    """Each sum x of vector v as `then` makes it, `row` bytes from row to row, `column` from vector to
+    vector."""
+    for r in range(t.rows):
+        for v in range(t.vectors):
+            store(address + row * r + column * v, then(sums[r * t.vectors + v], v))
