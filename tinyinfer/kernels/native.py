@@ -45,7 +45,10 @@ def sources() -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def bound(f, t=Static(), numbers=(), parts=1):
+NOTHING = Static()
+
+
+def bound(f, t=NOTHING, numbers=(), parts=1):
     """run(y, *xs, *scratch): f for these numbers, in so many parts. It is compiled by the first call."""
     return Bound(f, t, tuple(numbers), parts)
 
