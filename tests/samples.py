@@ -24,6 +24,7 @@ from tinyinfer.ops import (
     random,
     reduce,
     shape,
+    winograd,
 )
 
 RNG = np.random.RandomState(0)
@@ -482,7 +483,7 @@ entry(layout.Reorder, of(layout.Reorder("NCHW", "NHWC"), A(2, 3, 2, 4)),
       of(layout.Reorder("NHWC", "NCHW8c"), A(2, 2, 3, 9)),
       of(layout.Reorder("NCHW8c", "NCHW16c", 11), LAID), of(layout.Reorder("NCHW8c", "NCHW"), LAID),
       of(layout.Reorder("NCHW16c", "NHWC", 3), A(0, 1, 2, 2, 16)),
-      refused=[(ArgumentError, "NHWC, NCHW8c, NCHW16c, not 'NCWH'", of(layout.Reorder("NCHW", "NCWH"), A(1, 2, 2, 2))),
+      refused=[(ArgumentError, "NHWC, NCHW8c, NCHW16c, NCHW16n, not 'NCWH'", of(layout.Reorder("NCHW", "NCWH"), A(1, 2, 2, 2))),
                (ShapeError, "no image in NCHW8c, which has 5 axes", of(layout.Reorder("NCHW8c", "NCHW"), A(1, 2, 2, 2))),
                (ShapeError, "are not 7 channels", of(layout.Reorder("NCHW8c", "NCHW", 7), LAID))])
 entry(layout.In, of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 3, 2, 2)),
@@ -491,6 +492,14 @@ entry(layout.In, of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 3, 
       of(layout.In(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), "NHWC", 2), A(1, 4, 5, 2)),
       refused=[(ShapeError, "channels differ", of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 4, 2, 2))),
                (ShapeError, "are not 4 channels", of(layout.In(conv.Conv2d(), "NHWC", 4), A(2, 4, 4, 3), A(2, 4, 2, 2)))])
+steps(winograd.Winograd, of(winograd.Winograd(2, (0, 1, -1), 1), A(3, 2, 3, 3)),
+      of(winograd.Winograd(4, (0, 1, -1, 0.5, -2), 2), A(33, 17, 3, 3)),
+      of(winograd.Winograd(3, (0, 1, -1, 0.5, -2, 2), 3), A(1, 1, 5, 5)), of(winograd.Winograd(1, (), 1), A(2, 3, 1, 1)),
+      of(winograd.Winograd(2, (0, 1, -1), 1), A(0, 2, 3, 3)),
+      refused=[(ShapeError, "filters are (out, in, r, r)", of(winograd.Winograd(2, (0, 1, -1), 1), A(3, 2, 3, 2))),
+               (DTypeError, "astype('float32')", of(winograd.Winograd(2, (0, 1, -1), 1), I(5, 3, 2, 3, 3))),
+               (ArgumentError, "m + r - 2 different points", of(winograd.Winograd(2, (0, 1, 1), 1), A(3, 2, 3, 3))),
+               (ArgumentError, "vectors is", of(winograd.Winograd(2, (0, 1, -1), 0), A(3, 2, 3, 3)))])
 
 # Normalisation, dropout, random numbers
 

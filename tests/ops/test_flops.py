@@ -16,6 +16,7 @@ from tinyinfer.ops import (
     quantize,
     random,
     reduce,
+    winograd,
 )
 from tinyinfer.ops import shape as move
 from tinyinfer.testing import slopes
@@ -49,6 +50,7 @@ COUNTS = {
     reduce.LogSoftmax: each_input(4),  # ... and subtract
     reduce.Reduce: each_input(1),
     layout.In: lambda op, *shapes: of_image(op, *shapes),
+    winograd.Winograd: lambda op, y, w: of_filters(w, op.m + w[2] - 1),
     layout.Reorder: nothing,
     random.Random: nothing,
     index.Index: nothing,
@@ -60,9 +62,15 @@ COUNTS = {
 
 def of_image(op, y, x, *rest):
     """Padding is not counted. A convolution has as many channels as its weight says."""
-    channels = rest[0][0] if len(rest) == 1 else op.channels
+    channels = rest[0][0] if len(rest) == 1 else op.count
     y = layout.image_shape(op.layout, y, channels)
-    return naive(op.op, y, layout.image_shape(op.layout, x, op.channels), *rest)
+    return naive(op.op, y, layout.image_shape(op.layout, x, op.count), *rest)
+
+
+def of_filters(w, n):
+    """(n x r) @ (r x r) @ (r x n), of each."""
+    r = w[2]
+    return count(*w[:2], n, r, r, each=MULTIPLY_ADD) + count(*w[:2], n, n, r, each=MULTIPLY_ADD)
 
 
 def naive(op, *shapes):
