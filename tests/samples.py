@@ -14,6 +14,7 @@ import tinyinfer as ti
 from tinyinfer.errors import ArgumentError, DTypeError, RangeError, ShapeError, TinyinferError
 from tinyinfer.ops import (
     activation,
+    binary,
     conv,
     elementwise,
     index,
@@ -24,6 +25,7 @@ from tinyinfer.ops import (
     random,
     reduce,
     shape,
+    sparse,
     winograd,
 )
 
@@ -505,6 +507,62 @@ steps(winograd.Winograd, of(winograd.Winograd(2, (0, 1, -1), 1), A(3, 2, 3, 3)),
 
 entry(ti.batch_norm, call(A(4, 3), A(3), P(3), P(3), A(3)), call(A(2, 3, 2, 2), A(3), P(3), A(3),
       A(3), eps=0.1), call(A(2, 3, 4), A(3), P(3)),
+# Sparse matrices, and numbers of one bit
+
+COLUMNS, STARTS = np.array([2, 0, 3, 3, 4, 0], "int32"), np.array([0, 2, 2, 5, 6])
+
+
+def of_entries(op, *arrays):
+    """The columns and the starts of the rows are known."""
+    at = 0 if isinstance(op, sparse.CsrMatMulValues) else 1
+    return Call(lambda *xs: op(*xs[:at], COLUMNS, STARTS, *xs[at:]), arrays)
+
+
+TIMES = sparse.CsrMatMul((4, 5))
+entry(sparse.CsrMatMul, of_entries(TIMES, A(6), A(5, 2)), of_entries(TIMES, A(6), A(5, 0)),
+      of_entries(sparse.CsrMatMul((4, 5), True), A(6), A(3, 5)),
+      refused=[(ShapeError, "one of 5 x k is wanted", of_entries(TIMES, A(6), A(2, 5))),
+               (ShapeError, "one of k x 5 is wanted", of_entries(sparse.CsrMatMul((4, 5), True), A(6), A(5))),
+               (ShapeError, "every value has one column", of_entries(TIMES, A(5), A(5, 2))),
+               (ShapeError, "must be (4,), one number more", of_entries(sparse.CsrMatMul((3, 5)), A(6), A(5, 2))),
+               (ShapeError, "must be (z,)", of(TIMES, A(6), I(4, 3, 2), STARTS, A(5, 2))),
+               (DTypeError, "of integers", of(TIMES, A(6), A(6), STARTS, A(5, 2))),
+               (RangeError, "no column 4 in a matrix (4, 3)", of_entries(sparse.CsrMatMul((4, 3)), A(6), A(3, 2))),
+               (RangeError, "from 0 to 5: it must go from 0 to 6", of(sparse.CsrMatMul((1, 5)), A(6), COLUMNS, np.array([0, 5]), A(5, 2))),
+               (RangeError, "falls from 7 to 6 at row 1", of(sparse.CsrMatMul((2, 5)), A(6), COLUMNS, np.array([0, 7, 6]), A(5, 2)))])
+entry(sparse.CsrMatMulDense, of_entries(sparse.CsrMatMulDense((4, 5)), A(6), A(4, 2)),
+      of_entries(sparse.CsrMatMulDense((4, 5), True), A(6), A(3, 4)),
+      refused=[(ShapeError, "one of 4 x k is wanted", of_entries(sparse.CsrMatMulDense((4, 5)), A(6), A(5, 2)))])
+entry(sparse.CsrMatMulValues, of_entries(sparse.CsrMatMulValues((4, 5)), A(4, 2), A(5, 2)),
+      of_entries(sparse.CsrMatMulValues((4, 5), True), A(3, 4), A(3, 5)),
+      refused=[(ShapeError, "equally many", of_entries(sparse.CsrMatMulValues((4, 5)), A(4, 2), A(5, 3)))])
+steps(sparse.CooOrder, of(sparse.CooOrder((5, 5)), I(5, 2, 7)), of(sparse.CooOrder((3, 4)), I(3, 2, 0)),
+      refused=[(RangeError, "no row 4 among 4", of(sparse.CooOrder((4, 5)), np.array([[4], [4]]))),
+               (RangeError, "no column 4", of(sparse.CooOrder((5, 4)), np.array([[4], [4]]))),
+               (ShapeError, "must be (2, z)", of(sparse.CooOrder((5, 4)), I(4, 3, 2))),
+               (DTypeError, "of integers", of(sparse.CooOrder((5, 4)), A(2, 3)))])
+steps(sparse.RowStarts, of(sparse.RowStarts(5), I(5, 7)), of(sparse.RowStarts(3), I(3, 0)),
+      refused=[(RangeError, "no row 5 among 5", of(sparse.RowStarts(5), np.array([5]))),
+               (DTypeError, "rows are integers", of(sparse.RowStarts(5), A(5)))])
+steps(sparse.EntryRows, Call(lambda c: sparse.entry_rows(STARTS, c), (COLUMNS,)),
+      refused=[(RangeError, "from 0 to 6: it must go from 0 to 5", Call(lambda c: sparse.entry_rows(STARTS, c), (I(5, 5),))),
+               (DTypeError, "indptr is integers", of(sparse.entry_rows, A(3), COLUMNS))])
+PACKED = lambda k, *shape: binary.PackBits(-1).forward(A(*shape, k))
+steps(binary.PackBits, of(binary.PackBits(-1), A(2, 40)), of(binary.PackBits(1), A(2, 33, 3)),
+      of(binary.PackBits(0), I(5, 5) - 2), of(binary.PackBits(-1), A(2, 0)),
+      refused=[(DTypeError, "of signed numbers", of(binary.PackBits(0), M(3))),
+               (RangeError, "no dimension 1", of(binary.PackBits(1), A(3)))])
+steps(binary.BinaryMatMul, of(binary.BinaryMatMul(40), PACKED(40, 3), PACKED(40, 2)),
+      of(binary.BinaryMatMul(7, "int32"), PACKED(7, 2, 1), PACKED(7, 17)),
+      refused=[(ShapeError, "40 signs are 2 words", of(binary.BinaryMatMul(40), PACKED(32, 3), PACKED(32, 2))),
+               (ShapeError, "(..., k) and (n, k)", of(binary.BinaryMatMul(9), PACKED(9, 3), PACKED(9))),
+               (DTypeError, "pack_bits makes them", of(binary.BinaryMatMul(40), PACKED(40, 3), I(2, 4, 2)))])
+steps(binary.BinaryConv2d, of(binary.BinaryConv2d(3), PACKED(3, 2, 4, 5), PACKED(3, 6, 3, 2)),
+      of(binary.BinaryConv2d(33, (2, 1), ((1, 0), (3, 1)), (1, 2), "int32"), PACKED(33, 1, 5, 4), PACKED(33, 17, 2, 3)),
+      refused=[(ShapeError, "does not fit into an image", of(binary.BinaryConv2d(3), PACKED(3, 1, 2, 2), PACKED(3, 1, 3, 3))),
+               (ShapeError, "(batch, rows, columns, words)", of(binary.BinaryConv2d(3), PACKED(3, 2, 2), PACKED(3, 1, 1, 1)))])
+steps(binary.WordPanels, of(binary.WordPanels(), PACKED(40, 17)), of(binary.WordPanels(), PACKED(3, 2, 3, 3)))
+
       call(A(2, 3, 4), A(3), P(3), weight=A(3)),
       refused=[(ShapeError, "batch_norm: the variance", call(A(4, 3), A(3), P(2), P(3), A(3))),
       (ShapeError, "one number a channel", call(A(1, 3), A(3), P(3), training=True)),

@@ -6,6 +6,7 @@ from samples import ENTRIES, name
 
 import tinyinfer as ti
 from tinyinfer.ops import (
+    binary,
     conv,
     elementwise,
     index,
@@ -16,6 +17,7 @@ from tinyinfer.ops import (
     quantize,
     random,
     reduce,
+    sparse,
     winograd,
 )
 from tinyinfer.ops import shape as move
@@ -49,6 +51,11 @@ COUNTS = {
     reduce.Softmax: each_input(4),  # ... and divide
     reduce.LogSoftmax: each_input(4),  # ... and subtract
     reduce.Reduce: each_input(1),
+    sparse.Trilinear: lambda op, y, *xs: count(*xs[0], xs[3][op.in_rows - 1], each=MULTIPLY_ADD),
+    **dict.fromkeys([sparse.CooOrder, sparse.RowStarts, sparse.EntryRows], nothing),
+    binary.BinaryMatMul: lambda op, y, *xs: count(*y, op.size, each=MULTIPLY_ADD),
+    binary.BinaryConv2d: lambda op, y, x, w: count(*y, *w[1:3], op.channels, each=MULTIPLY_ADD),
+    **dict.fromkeys([binary.PackBits, binary.WordPanels], nothing),
     layout.In: lambda op, *shapes: of_image(op, *shapes),
     winograd.Winograd: lambda op, y, w: of_filters(w, op.m + w[2] - 1),
     layout.Reorder: nothing,
