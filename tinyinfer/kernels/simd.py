@@ -36,7 +36,7 @@ LANES = 16
 BYTES = 64  # of a vector of floats
 
 i1, i8, i16, i32, i64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
-f32, void = ir.FloatType(), ir.VoidType()
+f32, f64, void = ir.FloatType(), ir.DoubleType(), ir.VoidType()
 
 
 class Vector(types.Type):
@@ -48,6 +48,7 @@ class Vector(types.Type):
 
 
 f32x16, i32x16, u8x16 = Vector("f32x16", f32), Vector("i32x16", i32), Vector("u8x16", i8)
+f64x16 = ir.VectorType(f64, LANES)  # inside micro-kernels, for sums
 
 
 @register_model(Vector)
@@ -135,7 +136,7 @@ class Value:
 
     @property
     def floating(self):
-        return self.element == f32
+        return self.element in (f32, f64)
 
     def beside(self, x):
         return x.ir if isinstance(x, Value) else constant(self.ir.type, x).ir
@@ -189,7 +190,7 @@ def constant(kind, x) -> Value:
     """In every lane, if it is a vector."""
     many = isinstance(kind, ir.VectorType)
     element = kind.element if many else kind
-    x = float(x) if element == f32 else int(x)
+    x = float(x) if element in (f32, f64) else int(x)
     return Value(ir.Constant(kind, [x] * kind.count if many else x))
 
 
@@ -216,6 +217,20 @@ def shuffled(a, b, lanes) -> Value:
     lanes = [*lanes]
     mask = ir.Constant(ir.VectorType(i32, len(lanes)), lanes)
     return Value(builder().shuffle_vector(a.ir, b.ir, mask))
+
+
+def transposed(vectors) -> list[Value]:
+    """Of 16 vectors: lane i of vector j becomes lane j of vector i. Half of them and the other half go
+    between each other's lanes, four times."""
+    for _ in range(4):
+        vectors = [y for a, b in zip(vectors[:8], vectors[8:]) for y in interleaved(a, b)]
+    return vectors
+
+
+def interleaved(a, b):
+    """a[0], b[0], a[1], b[1] ..., as two vectors."""
+    lanes = [i for pair in zip(range(LANES), range(LANES, 2 * LANES)) for i in pair]
+    return shuffled(a, b, lanes[:LANES]), shuffled(a, b, lanes[LANES:])
 
 
 def cast(x, vector) -> Value:
@@ -265,6 +280,22 @@ def store(address, x):
     builder().store(x.ir, pointer(address, x.ir.type), align=1)
 
 
+@micro
+def stream(address, x):
+    """A store past the caches, to an address that 64 divides: what is larger than they are need not
+    be fetched before it is written. After the last one, `streamed`."""
+    b, m = builder(), builder().module
+    b.store(x.ir, pointer(address, x.ir.type), align=BYTES).set_metadata(
+        "nontemporal", m.add_metadata([ir.Constant(i32, 1)])
+    )
+
+
+@micro
+def streamed():
+    """Other threads see what was streamed."""
+    builder().fence("seq_cst")
+
+
 @micro(types.float32)
 def load_one(address):
     return read(address, f32)
@@ -291,15 +322,18 @@ def first_lanes(n) -> Value:
 
 
 def _masked(name, kind):
-    return f"llvm.masked.{name}.{'v16f32' if kind == f32 else 'v16i32'}.p0"
+    return f"llvm.masked.{name}.v16{'f32' if kind == f32 else kind}.p0"
 
 
 @micro(f32x16)
 def load_some(address, n):
     """The first n lanes; zeros in the others, which are not touched in memory."""
-    v = f32x16.ir
-    mask, align = first_lanes(n), ir.Constant(i32, 1)
-    return call(_masked("load", f32), v, pointer(address, v), align, mask, zeros())
+    return read_some(address, n, f32x16)
+
+
+def read_some(address, n, vector) -> Value:
+    v, mask, align = vector.ir, first_lanes(n), ir.Constant(i32, 1)
+    return call(_masked("load", v.element), v, pointer(address, v), align, mask, zeros(vector))
 
 
 @micro
@@ -382,6 +416,15 @@ def total(x):
 
 def to_float(x) -> Value:
     return Value(builder().sitofp(x.ir, f32x16.ir))
+
+
+def wide(x) -> Value:
+    """In double precision."""
+    return Value(builder().fpext(x.ir, f64x16))
+
+
+def narrow(x) -> Value:
+    return Value(builder().fptrunc(x.ir, f32x16.ir))
 
 
 def nearest(x) -> Value:
