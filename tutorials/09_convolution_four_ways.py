@@ -81,8 +81,8 @@ print(f"{right.size * w[0].size:,} multiplications in {by_loops_seconds * 1e3:.0
 
 # %% [markdown]
 # In which order the loops stand is free: it is a sum. Put `k` and `l` outside. Then what is inside,
-# over all channels, filters and pixels, is a product of two matrices: a convolution of 3 × 3 is nine
-# convolutions of 1 × 1, each of a shifted image. Nothing is copied but the frame.
+# over all channels, filters and pixels, is a product of two matrices: a convolution of 3 × 3 is
+# nine convolutions of 1 × 1, each of a shifted image. Nothing is copied but the frame.
 
 
 # %%
@@ -105,8 +105,8 @@ assert error(by_taps(x, w, around), right) < 1e-5
 # Nine products of small matrices, or one of a large one? The large one is faster: its sums stay in
 # registers nine times longer. For that, write what the filter sees at each pixel as a column (hence
 # the name). Here is an image of 4 × 4, and the matrix of its windows of 3 × 3 with padding: a row
-# for each place in the window, a column for each pixel of the output. The numbers are addresses, and
-# pixels of one address have one colour.
+# for each place in the window, a column for each pixel of the output. The numbers are addresses,
+# and pixels of one address have one colour.
 
 
 # %%
@@ -203,7 +203,8 @@ assert rate * by_loops_seconds > 30 * 8 * 12 * 12 * 4 * 9
 # Four. (The sums of weights are made once for all pixels.) You can check it by hand; but who would
 # have found it? Nobody has to: it follows from how polynomials are multiplied.
 #
-# **Polynomials.** Take $w$ as the coefficients of a polynomial, and two more numbers $h$. The product
+# **Polynomials.** Take $w$ as the coefficients of a polynomial, and two more numbers $h$. The
+# product
 #
 # $$(h_0 + h_1 t) (w_0 + w_1 t + w_2 t^2) = s_0 + s_1 t + s_2 t^2 + s_3 t^3$$
 #
@@ -261,8 +262,8 @@ assert (s == np.convolve(h, w1)).all()
 # That is the algorithm of Toom and Cook, and it is how computers multiply large whole numbers.
 # (With $m = r = 2$ it is Karatsuba's.) But we have no polynomials to multiply: we have a filter.
 #
-# **Turning it round.** Multiply each output with a number $h_i$ and sum. This is the same double sum
-# as above, sorted by $d$:
+# **Turning it round.** Multiply each output with a number $h_i$ and sum. This is the same double
+# sum as above, sorted by $d$:
 #
 # $$\sum_i h_i y_i = \sum_{i, k} h_i \, w_k \, d_{i + k} = \sum_j s_j d_j = s \cdot d.$$
 #
@@ -345,10 +346,10 @@ table(["a tile of", "defined", "Winograd", "saved, times"], rows)
 # learning.
 #
 # **Channels.** What is left to do is to sum over the channels, and that can be done before
-# $A^\top$ and $A$, since they are linear. So a tile of inputs is transformed once for *all* filters,
-# a tile of outputs once for *all* channels, and between them, for each of the $(m + 2)^2$ elements
-# there is a product of matrices: filters by channels by tiles. We are back at the fastest routine
-# that people have.
+# $A^\top$ and $A$, since they are linear. So a tile of inputs is transformed once for *all*
+# filters, a tile of outputs once for *all* channels, and between them, for each of the
+# $(m + 2)^2$ elements there is a product of matrices: filters by channels by tiles. We are back at
+# the fastest routine that people have.
 
 
 # %%
@@ -410,8 +411,8 @@ table(["", "points", "largest product ÷ largest result", "error in fp32"], rows
 
 # %% [markdown]
 # F(2 × 2) is as exact as the definition. For larger tiles it depends on the points: −2 with ½ is
-# better than −2 with 2, and 3 is a very bad point. There is no formula for the best (Barabasz et al.
-# 2018 searched). So let us try all pairs from a list, beside 0, 1 and −1.
+# better than −2 with 2, and 3 is a very bad point. There is no formula for the best (Barabasz et
+# al. 2018 searched). So let us try all pairs from a list, beside 0, 1 and −1.
 
 # %%
 near = [sign * p for p in (0.25, 0.5, 0.75, 1.5, 2, 3, 4) for sign in (1, -1)]
@@ -442,10 +443,11 @@ SVG(filename=str(reproduced.draw(errors, "winograd.svg")))
 # %% [markdown]
 # In int8 with one scale for all numbers, F(4 × 4) with the points of the textbook is *above the
 # line*: there is more error than result. The elements of a transformed filter differ in size by a
-# factor of nearly thirty, and the small ones are rounded away, which the way back makes large again.
-# A scale for each element, *by tap* (Andri et al. 2022), and better points bring much of it back.
-# What remains is worse than F(2 × 2); and a kernel that multiplies bytes by the definition makes no
-# error of its own at all. That is why Winograd should only be taken where an error budget admits it.
+# factor of nearly thirty, and the small ones are rounded away, which the way back makes large
+# again. A scale for each element, *by tap* (Andri et al. 2022), and better points bring much of it
+# back. What remains is worse than F(2 × 2); and a kernel that multiplies bytes by the definition
+# makes no error of its own at all. That is why Winograd should only be taken where an error budget
+# admits it.
 
 # %%
 assert errors["int8", reproduced.F4[0]] > 1 > 20 * errors["int8", reproduced.F2]
@@ -540,8 +542,8 @@ table(head, rows)
 # %% [markdown]
 # With three channels, an address is nearly as large as what it points to, or larger; and a 1 × 1
 # convolution needs neither: the image *is* the matrix. Everywhere between, indirection moves an
-# order of magnitude less. That matters most where arithmetic is fast: for bytes, on phones, which is
-# where it comes from.
+# order of magnitude less. That matters most where arithmetic is fast: for bytes, on phones, which
+# is where it comes from.
 #
 # ## Which one?
 #
@@ -549,13 +551,13 @@ table(head, rows)
 # |---|---|---|---|---|
 # | loops | all | none | yes | the least |
 # | im2col | all | the image, times the taps | yes | the same |
-# | Winograd | all ÷ 2.25, 4, 5 | transformed filters (16/9, 4, 7.1 times) and tiles | no | grows with the tile |
+# | Winograd | all ÷ 2.25, 4, 5 | tiles; filters times 1.8, 4, 7 | no | grows with the tile |
 # | indirection | all | 8 bytes for each pixel and tap | yes | the same |
 #
-# There is no winner. Winograd loses where filters leave the cache (512 channels on 7 × 7 pixels), or
-# where strides are; im2col is best where nobody wants to write a kernel; and "loops", in the right
-# order and in registers, beat them all on a first layer of one channel. The next lesson writes
-# loops so.
+# There is no winner. Winograd loses where filters leave the cache (512 channels on 7 × 7 pixels),
+# or where strides are; im2col is best where nobody wants to write a kernel; and "loops", in the
+# right order and in registers, beat them all on a first layer of one channel. The next lesson
+# writes loops so.
 #
 # ## What to remember
 #

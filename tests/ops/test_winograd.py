@@ -1,4 +1,4 @@
-"""The matrices, exactly; and what is computed with them, against the definition of a convolution."""
+"""The matrices, exactly; and what is computed with them, against the definition."""
 
 from fractions import Fraction
 

@@ -1,14 +1,15 @@
-"""Winograd's minimal filtering: a convolution of stride 1 with fewer multiplications. Also known as the
-Toom-Cook (or Cook-Toom) algorithm, as fast or minimal filtering, and as F(m x m, r x r).
+"""Winograd's minimal filtering: a convolution of stride 1 with fewer multiplications. Also known as
+the Toom-Cook (or Cook-Toom) algorithm, as fast or minimal filtering, and as F(m x m, r x r).
 
-    Y = Aᵀ [(G w Gᵀ) ∘ (Bᵀ d B)] A    m x m outputs, of n x n inputs d and r x r weights w, n = m + r - 1
+    Y = Aᵀ [(G w Gᵀ) ∘ (Bᵀ d B)] A
 
-There are n² products, where the definition has m² r². With F(4 x 4, 3 x 3) these are 36 and 144. Of
-many channels the sum is taken before Aᵀ, and the transforms of d and Y are shared by all of them. So
-what is left to do is n² products of matrices: (outputs x inputs) @ (inputs x tiles).
+makes m x m outputs of n x n inputs d and r x r weights w, n = m + r - 1, with n² products, where
+the definition has m² r²: with F(4 x 4, 3 x 3), 36 and 144. Of many channels the sum is taken before
+Aᵀ, and the transforms of d and Y are shared by all of them. So what is left to do is n² products of
+matrices: (outputs x inputs) @ (inputs x tiles).
 
-Where the matrices come from, for one line, y_i = sum_k d_{i+k} w_k. Take any m numbers h as well, and
-read h and w as polynomials. The coefficients of their product are s_j = sum_k h_{j-k} w_k, and so
+Where the matrices come from, for one line, y_i = sum_k d_{i+k} w_k. Take any m numbers h as well,
+and read h and w as polynomials. The coefficients of their product are s_j = sum_k h_{j-k} w_k, so
 
     sum_i h_i y_i  =  sum_{i,k} h_i w_k d_{i+k}  =  sum_j s_j d_j
 
@@ -16,21 +17,21 @@ s has n coefficients, hence is known from its values at n points; and the value 
 product of the values: n multiplications. With A h and G w the values of h and w, and B the matrix
 that makes coefficients of values (Lagrange), s = B [(G w) ∘ (A h)], and
 
-    sum_i h_i y_i  =  (Bᵀ d) · [(G w) ∘ (A h)]  =  h · Aᵀ [(G w) ∘ (Bᵀ d)]    for all h: this is y.
+    sum_i h_i y_i  =  (Bᵀ d) · [(G w) ∘ (A h)]  =  h · Aᵀ [(G w) ∘ (Bᵀ d)]
 
-In two dimensions, it is done along the rows and along the columns. Which points, is free: it decides
-about the rounding errors, which grow quickly with n, for values at large points, and differences of
-them, are far larger than the result. Infinity is the best of them: a value there is the highest
-coefficient.
+for all h: what stands behind the last dot is y. In two dimensions, it is done along the rows and
+along the columns. Which points, is free: it decides about the rounding errors, which grow quickly
+with n, for values at large points, and differences of them, are far larger than the result.
+Infinity is the best of them: a value there is the highest coefficient.
 
-It is not for strides, dilations or filters that are not square. An infinity or a NaN in a tile spoils
-all of its outputs, since it is multiplied by zeros, too. And where there are few channels or few
-pixels, the transforms cost more than the products that they save.
+It is not for strides, dilations or filters that are not square. An infinity or a NaN in a tile
+spoils all of its outputs, since it is multiplied by zeros, too. And where there are few channels or
+few pixels, the transforms cost more than the products that they save.
 
-S. Winograd, Arithmetic complexity of computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms for
-convolutional neural networks, 2015, arXiv 1509.09308; B. Barabasz, A. Anderson, K. Soodhalter, D. Gregg,
-Error analysis and improving the accuracy of Winograd convolution for deep neural networks, 2018,
-arXiv 1803.10986.
+S. Winograd, Arithmetic complexity of computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms
+for convolutional neural networks, 2015, arXiv 1509.09308; B. Barabasz, A. Anderson, K. Soodhalter,
+D. Gregg, Error analysis and improving the accuracy of Winograd convolution for deep neural
+networks, 2018, arXiv 1803.10986.
 """
 
 from fractions import Fraction
@@ -50,11 +51,11 @@ POINTS = 0, 1, -1, 0.5, -2, 2, -0.5, -0.25, 4, 0.25, -4
 
 
 def usual_points(m, r) -> tuple[float, ...]:
-    """The m + r - 2 points besides infinity; ArgumentError if these are more than are known here."""
+    """The m + r - 2 points besides infinity; ArgumentError if they are more than are known here."""
     if m + r - 2 > len(POINTS):
         raise ArgumentError(
-            f"winograd: F({m}, {r}) needs {m + r - 2} points, and {len(POINTS)} good ones are known: "
-            "choose the others, or smaller tiles"
+            f"winograd: F({m}, {r}) needs {m + r - 2} points, and {len(POINTS)} good ones are "
+            "known: choose the others, or smaller tiles"
         )
     return POINTS[: m + r - 2]
 
@@ -83,8 +84,8 @@ def check(m, r, points):
     if min(m, r) < 1 or not different or len(points) != m + r - 2:
         told = ", ".join(map(str, points[:12])) or "none"
         raise ArgumentError(
-            f"winograd: F({m}, {r}) is made of m + r - 2 different points besides infinity, for m and "
-            f"r from 1 on, and not of {told}"
+            f"winograd: F({m}, {r}) is made of m + r - 2 different points besides infinity, for m "
+            f"and r from 1 on, and not of {told}"
         )
 
 
@@ -130,8 +131,8 @@ def both_ways(a, x):
 
 
 def tiles(x, m, r, padding):
-    """(b, c, h, w) -> (n, n, c, b, i, j): that many rows and columns of tiles have all outputs in them;
-    the last of them hang over the edge, into zeros."""
+    """(b, c, h, w) -> (n, n, c, b, i, j): so many rows and columns of tiles have all outputs in
+    them; the last of them hang over the edge, into zeros."""
     ends = [(before, -(-(size + before + after - r + 1) // m) * m + r - 1 - size - before)
             for size, (before, after) in zip(x.shape[2:], padding)]
     return windows(x, (m + r - 1,) * 2, (m, m), ends).transpose(2, 3, 1, 0, 4, 5)
@@ -146,8 +147,8 @@ def filters(w, m, points):
 def convolve(x, u, m, r, points, padding, keep_v=lambda v: v, keep_m=lambda m: m):
     """y = w * x, of images x (b, c, h, w) and of `filters` u.
 
-    `keep_v` and `keep_m` are how Bᵀ d B (n, n, c, b, i, j) and the products (n n, o, b i j) are kept:
-    rounded, where less precise numbers are tried.
+    `keep_v` and `keep_m` are how Bᵀ d B (n, n, c, b, i, j) and the products (n n, o, b i j) are
+    kept: rounded, where less precise numbers are tried.
     """
     dtype = np.result_type(x, u)
     at, _, bt = (matrix.astype(dtype) for matrix in transforms(m, r, points))
@@ -161,9 +162,9 @@ def convolve(x, u, m, r, points, padding, keep_v=lambda v: v, keep_m=lambda m: m
 
 
 class Winograd(Form):
-    """Filters (o, c, r, r) as U = G w Gᵀ, for tiles of m x m outputs, in panels of 16 `vectors` filters:
-    p[o', n e + f, c, v] = U[16 vectors o' + v, c, e, f], with channels up to a multiple of 16. They
-    are computed in double precision, and rounded once."""
+    """Filters (o, c, r, r) as U = G w Gᵀ, for tiles of m x m outputs, in panels of 16 `vectors`
+    filters: p[o', n e + f, c, v] = U[16 vectors o' + v, c, e, f], with channels up to a multiple of
+    16. They are computed in double precision, and rounded once."""
     m: int
     points: tuple[float, ...]
     vectors: int
@@ -172,11 +173,11 @@ class Winograd(Form):
         if len(w.shape) != 4 or w.shape[2] != w.shape[3]:
             raise ShapeError(f"winograd: filters are (out, in, r, r), not {w.shape}")
         if not w.floating:
-            raise DTypeError(f"winograd: filters are transformed as floats, not {w.dtype}: astype('float32')")
+            raise DTypeError(f"winograd: filters must be floats, not {w.dtype}: use astype('float32')")
         o, c, r, _ = w.shape
         check(self.m, r, self.points)
         if self.vectors < 1:
-            raise ArgumentError(f"winograd: vectors is a whole number from 1 on, not {self.vectors}")
+            raise ArgumentError(f"winograd: vectors is a number from 1 on, not {self.vectors}")
         n, wide = self.m + r - 1, 16 * self.vectors
         return Spec((-(-o // wide), n * n, -(-c // 16) * 16, wide), w.dtype)
 
@@ -202,13 +203,14 @@ class Winograd(Form):
     def unpack(self, p, shape):
         """w, but for rounding errors: a filter has fewer numbers than its transform."""
         _, g, _ = transforms(self.m, shape[2], self.points)
-        return both_ways(np.linalg.pinv(g), self.elements(p, shape)).transpose(3, 2, 0, 1).astype(p.dtype)
+        w = both_ways(np.linalg.pinv(g), self.elements(p, shape))
+        return w.transpose(3, 2, 0, 1).astype(p.dtype)
 
     def carry_out(self, op, x, p, shape):
         if isinstance(op, In):
             return pack(self.carry_out(op.op, op.way(0).forward(x), p, shape), op.layout)
         if (op.stride, op.dilation, op.groups) != ((1, 1), (1, 1), 1):
-            raise ArgumentError(f"winograd: stride, dilation and groups must be 1: {op} has another kernel")
+            raise ArgumentError(f"winograd: stride, dilation and groups must be 1, and not as in {op}")
         u = self.elements(p, shape)
         return convolve(x, u, self.m, shape[2], self.points, op.padding)
 
