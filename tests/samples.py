@@ -19,7 +19,9 @@ from tinyinfer.ops import (
     elementwise,
     index,
     layout,
+    linalg,
     norm,
+    packed,
     pool,
     quantize,
     random,
@@ -485,6 +487,7 @@ entry(layout.Reorder, of(layout.Reorder("NCHW", "NHWC"), A(2, 3, 2, 4)),
       of(layout.Reorder("NHWC", "NCHW8c"), A(2, 2, 3, 9)),
       of(layout.Reorder("NCHW8c", "NCHW16c", 11), LAID), of(layout.Reorder("NCHW8c", "NCHW"), LAID),
       of(layout.Reorder("NCHW16c", "NHWC", 3), A(0, 1, 2, 2, 16)),
+      of(layout.Reorder("NCHW", "NCHW16n"), A(3, 2, 1, 4)), of(layout.Reorder("NCHW16n", "NCHW8c", 18), A(2, 3, 2, 1, 16)),
       refused=[(ArgumentError, "NHWC, NCHW8c, NCHW16c, NCHW16n, not 'NCWH'", of(layout.Reorder("NCHW", "NCWH"), A(1, 2, 2, 2))),
                (ShapeError, "no image in NCHW8c, which has 5 axes", of(layout.Reorder("NCHW8c", "NCHW"), A(1, 2, 2, 2))),
                (ShapeError, "are not 7 channels", of(layout.Reorder("NCHW8c", "NCHW", 7), LAID))])
@@ -492,8 +495,18 @@ entry(layout.In, of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 3, 
       of(layout.In(conv.Conv2d((2, 1), ((1, 0), (1, 1))), "NCHW8c", 11), LAID, A(9, 11, 3, 2)),
       of(layout.In(pool.MaxPool2d((2, 2), (1, 1)), "NCHW16c", 3), A(2, 1, 3, 3, 16)),
       of(layout.In(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), "NHWC", 2), A(1, 4, 5, 2)),
+      of(layout.In(conv.Conv2d(), "NCHW16n", 3), A(1, 2, 3, 3, 16), A(2, 2, 2, 2)),
+      of(layout.In(conv.Conv2d((2, 2)), "NCHW16c", 3, "NCHW"), A(2, 3, 4, 5), A(2, 3, 2, 2)),
+      of(layout.In(conv.Conv2dWeight(conv.Conv2d(), (2, 3, 2, 2)), "NCHW16n", 3), A(1, 2, 2, 3, 16), A(1, 3, 3, 4, 16)),
       refused=[(ShapeError, "channels differ", of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 4, 2, 2))),
                (ShapeError, "are not 4 channels", of(layout.In(conv.Conv2d(), "NHWC", 4), A(2, 4, 4, 3), A(2, 4, 2, 2)))])
+FORM = packed.Filters(1, 4)
+steps(packed.Columns, of(packed.Columns(4), A(3, 6)), of(packed.Columns(16), A(2, 3)), of(packed.Columns(4), A(0, 5)))
+steps(packed.Rows, of(packed.Rows(), A(3, 2, 3, 3)), of(packed.Rows(), A(0, 2, 1, 1)), of(packed.Rows(), A(2, 16)))
+steps(packed.Filters, of(packed.Filters(1), A(3, 2, 2, 3)), of(packed.Filters(2), A(33, 17, 1, 1)), of(FORM, A(3, 6, 2, 2)))
+steps(packed.Packed, of(packed.Packed(conv.Conv2d(), FORM, (3, 6, 2, 2)), A(2, 6, 3, 3), A(1, 2, 2, 2, 4, 16)),
+      of(packed.Packed(linalg.MatMul(), packed.Columns(4), (3, 6)), A(2, 3), A(2, 3, 4)),
+      refused=[(ShapeError, "packed: weights float64[3, 6] in the form", of(packed.Packed(linalg.MatMul(), packed.Columns(4), (3, 6)), A(2, 3), A(2, 3, 5)))])
 steps(winograd.Winograd, of(winograd.Winograd(2, (0, 1, -1), 1), A(3, 2, 3, 3)),
       of(winograd.Winograd(4, (0, 1, -1, 0.5, -2), 2), A(33, 17, 3, 3)),
       of(winograd.Winograd(3, (0, 1, -1, 0.5, -2, 2), 3), A(1, 1, 5, 5)), of(winograd.Winograd(1, (), 1), A(2, 3, 1, 1)),
@@ -503,10 +516,6 @@ steps(winograd.Winograd, of(winograd.Winograd(2, (0, 1, -1), 1), A(3, 2, 3, 3)),
                (ArgumentError, "m + r - 2 different points", of(winograd.Winograd(2, (0, 1, 1), 1), A(3, 2, 3, 3))),
                (ArgumentError, "vectors is", of(winograd.Winograd(2, (0, 1, -1), 0), A(3, 2, 3, 3)))])
 
-# Normalisation, dropout, random numbers
-
-entry(ti.batch_norm, call(A(4, 3), A(3), P(3), P(3), A(3)), call(A(2, 3, 2, 2), A(3), P(3), A(3),
-      A(3), eps=0.1), call(A(2, 3, 4), A(3), P(3)),
 # Sparse matrices, and numbers of one bit
 
 COLUMNS, STARTS = np.array([2, 0, 3, 3, 4, 0], "int32"), np.array([0, 2, 2, 5, 6])
@@ -563,6 +572,10 @@ steps(binary.BinaryConv2d, of(binary.BinaryConv2d(3), PACKED(3, 2, 4, 5), PACKED
                (ShapeError, "(batch, rows, columns, words)", of(binary.BinaryConv2d(3), PACKED(3, 2, 2), PACKED(3, 1, 1, 1)))])
 steps(binary.WordPanels, of(binary.WordPanels(), PACKED(40, 17)), of(binary.WordPanels(), PACKED(3, 2, 3, 3)))
 
+# Normalisation, dropout, random numbers
+
+entry(ti.batch_norm, call(A(4, 3), A(3), P(3), P(3), A(3)), call(A(2, 3, 2, 2), A(3), P(3), A(3),
+      A(3), eps=0.1), call(A(2, 3, 4), A(3), P(3)),
       call(A(2, 3, 4), A(3), P(3), weight=A(3)),
       refused=[(ShapeError, "batch_norm: the variance", call(A(4, 3), A(3), P(2), P(3), A(3))),
       (ShapeError, "one number a channel", call(A(1, 3), A(3), P(3), training=True)),

@@ -332,6 +332,11 @@ def test_which_ops_have_no_other_kernel_than_the_definition():
         ("in_layout", "float32"),
         ("in_layout", "float32", "float32"),
         ("reorder", "float32"),  # into blocks of channels
+        ("columns", "float32"),  # packing runs once
+        ("rows", "float32"),
+        ("filters", "float32"),
+        ("winograd", "float32"),
+        ("packed", "float32", "float32"),
         ("pack_bits", "float32"),
         ("pack_bits", "int64"),
         ("word_panels", "uint32"),

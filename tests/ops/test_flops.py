@@ -5,6 +5,7 @@ import pytest
 from samples import ENTRIES, name
 
 import tinyinfer as ti
+from tinyinfer.core.spec import Spec
 from tinyinfer.ops import (
     binary,
     conv,
@@ -13,6 +14,7 @@ from tinyinfer.ops import (
     layout,
     linalg,
     norm,
+    packed,
     pool,
     quantize,
     random,
@@ -57,6 +59,8 @@ COUNTS = {
     binary.BinaryConv2d: lambda op, y, x, w: count(*y, *w[1:3], op.channels, each=MULTIPLY_ADD),
     **dict.fromkeys([binary.PackBits, binary.WordPanels], nothing),
     layout.In: lambda op, *shapes: of_image(op, *shapes),
+    **dict.fromkeys([packed.Columns, packed.Rows, packed.Filters], nothing),
+    packed.Packed: lambda op, y, x, p: naive(op.op, y, x, op.shape),
     winograd.Winograd: lambda op, y, w: of_filters(w, op.m + w[2] - 1),
     layout.Reorder: nothing,
     random.Random: nothing,
@@ -67,11 +71,11 @@ COUNTS = {
 }
 
 
-def of_image(op, y, x, *rest):
-    """Padding is not counted. A convolution has as many channels as its weight says."""
-    channels = rest[0][0] if len(rest) == 1 else op.count
-    y = layout.image_shape(op.layout, y, channels)
-    return naive(op.op, y, layout.image_shape(op.layout, x, op.count), *rest)
+def of_image(op, y, *xs):
+    """Padding is not counted."""
+    plain = lambda i, x: op.way(i).infer(x) if op.way(i) else x
+    xs = [plain(i, Spec(x, np.dtype("float32"))) for i, x in enumerate(xs)]
+    return naive(op.op, op.op.infer(*xs).shape, *[x.shape for x in xs])
 
 
 def of_filters(w, n):

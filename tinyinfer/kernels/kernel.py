@@ -4,11 +4,12 @@ What room it needs besides, it declares: so that every byte has its place in the
 without a kernel is carried out by its definition, and the result is copied.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.op import Op
 from ..core.spec import Spec
 
 
@@ -51,16 +52,41 @@ def kernel(*ops):
     return register
 
 
+FORMS = {}  # type of op -> functions that give forms in which its weights may lie
+
+
+def forms(*ops):
+    """Make `f(op, y, x, w)`, of specs, say in which forms the weights w of these types of ops could
+    be packed: those for which there is a kernel."""
+
+    def register(f):
+        for op in ops:
+            FORMS.setdefault(op, []).append(f)
+        return f
+
+    return register
+
+
+def forms_of(op, *specs) -> Iterator[Op]:
+    return (form for cls in type(op).__mro__ for f in FORMS.get(cls, ()) for form in f(op, *specs))
+
+
 def kernel_for(n) -> Kernel:
-    """The kernel of a step; the definition, if no other serves."""
+    """The kernel of a step, by NumPy."""
     return kernel_of(n.op, n.spec, *[x.spec for x in n.inputs])
 
 
 def kernel_of(op, *specs) -> Kernel:
-    """The kernel of an op that makes y from xs; `specs` are theirs. One made for its class goes
-    before one for what that is derived from."""
+    """The kernel by NumPy of an op that makes y from xs; `specs` are theirs."""
+    return next(k for k in kernels_of(op, *specs) if k.cost is None)
+
+
+def kernels_of(op, *specs) -> Iterator[Kernel]:
+    """All that can carry it out, the definition last. One made for its class goes before one for
+    what that is derived from."""
     found = (find(op, *specs) for cls in type(op).__mro__ for find in KERNELS.get(cls, ()))
-    return next((k for k in found if k), None) or definition(op, *specs)
+    yield from filter(None, found)
+    yield definition(op, *specs)
 
 
 def definition(op, y, *xs) -> Kernel:

@@ -82,7 +82,9 @@ class Conv2d(Op):
     padding: tuple[Pair, Pair] = ((0, 0), (0, 0))  # before and after, of rows and of columns
     dilation: Pair = (1, 1)
     groups: int = 1
-    anchor = mac = images = broadcasts = True  # the latter so that the engine casts gradients back
+    anchor = mac = gives_image = True
+    broadcasts = True  # so that the engine casts gradients back
+    images = 0,
 
     def infer(self, x, w):
         check_channels(self.name, x, w, self.groups, "rows, columns")
@@ -115,7 +117,8 @@ class Conv2dInput(Op):
     """x[n, c, s i + d k - p, s j + d l - p] += sum_o g[n, o, i, j] w[o, c, k, l]"""
     conv: Conv2d
     shape: tuple[int, ...]
-    anchor = mac = images = broadcasts = True
+    anchor = mac = gives_image = broadcasts = True
+    images = 0,
 
     def infer(self, g, w):
         x = Spec(self.shape, g.dtype)
@@ -139,6 +142,7 @@ class Conv2dWeight(Op):
     conv: Conv2d
     shape: tuple[int, ...]
     anchor = mac = broadcasts = True
+    images = 0, 1
 
     def infer(self, g, x): return Spec(self.shape, promote(g.dtype, x.dtype, self.name))
 

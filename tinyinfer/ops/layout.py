@@ -1,10 +1,13 @@
-"""Where the channels of an image stand in memory. A layout is an attribute of the ops that care,
-written as a wrapper around them, with visible reorderings between.
+"""How an image stands in memory. A layout is an attribute of the ops that care, written as a wrapper
+around them, with visible reorderings between.
 
     NCHW      [n, c, h, w]                 what every op is defined on
     NHWC      [n, h, w, c]                 the channels of a pixel side by side
-    NCHW8c    [n, ceil(c / 8), h, w, 8]    so many of them, as a vector register holds; the channels
-    NCHW16c   [n, ceil(c / 16), h, w, 16]  that are missing in the last block are zeros
+    NCHW8c    [n, ceil(c / 8), h, w, 8]    so many of them, as a vector register holds
+    NCHW16c   [n, ceil(c / 16), h, w, 16]
+    NCHW16n   [ceil(n / 16), c, h, w, 16]  a pixel of so many images side by side
+
+What is missing in the last block, channels or images, is zeros.
 """
 
 import numpy as np
@@ -14,94 +17,125 @@ from ..core.spec import Spec
 from ..errors import ArgumentError, ShapeError
 from .wrapped import Wrapped
 
-BLOCKS = {"NCHW": 0, "NHWC": 0, "NCHW8c": 8, "NCHW16c": 16}  # layout -> channels in a block
+# layout -> (the axis of NCHW that is cut into blocks, or that comes last; how many are in a block)
+BLOCKS = {"NCHW": (1, 0), "NHWC": (1, 0), "NCHW8c": (1, 8), "NCHW16c": (1, 16), "NCHW16n": (0, 16)}
 
 # fmt: off
 
 
 class Reorder(Op):
-    """y = the image x, laid out as `target`; `channels` are those that a blocked source has"""
+    """y = the image x, laid out as `target`; `count` is how many channels, or images, of a source in
+    blocks there are"""
     source: str
     target: str
-    channels: int | None = None
+    count: int | None = None
 
     def infer(self, x):
-        return Spec(laid_out(image_shape(self.source, x.shape, self.channels), self.target), x.dtype)
+        return Spec(laid_out(image_shape(self.source, x.shape, self.count), self.target), x.dtype)
 
-    def forward(self, x): return pack(unpack(x, self.source, self.channels), self.target)
+    def forward(self, x): return pack(unpack(x, self.source, self.count), self.target)
 
     def vjp(self, g, y, x):  # a permutation, and zeros that are put in or dropped
-        channels = image_shape(self.source, x.shape, self.channels)[1]
-        return Reorder(self.target, self.source, channels)(g),
+        shape = image_shape(self.source, x.shape, self.count)
+        return Reorder(self.target, self.source, shape[axis(self.target)])(g),
 
 
 class In(Wrapped, name="in_layout"):
-    """y = op(x, ...), with the images x, of so many channels, and y in a layout"""
+    """y = op(x, ...), with images, of so many channels or images, in a layout: those of op.images,
+    and y, if it is one. The first may lie in a `source` of its own."""
     layout: str
-    channels: int
+    count: int
+    source: str | None = None
 
-    def back(self, channels): return Reorder(self.layout, "NCHW", channels)
+    def infer(self, *xs):
+        y = self.op.infer(*[self.way(i).infer(x) if self.way(i) else x for i, x in enumerate(xs)])
+        return Spec(laid_out(y.shape, self.layout), y.dtype) if self.op.gives_image else y
 
-    def infer(self, x, *rest):
-        y = self.op.infer(self.back(self.channels).infer(x), *rest)
-        return Spec(laid_out(y.shape, self.layout), y.dtype)
+    def way(self, i) -> Reorder | None:
+        """How the i-th input becomes what the op is defined on."""
+        if i not in self.op.images:
+            return None
+        source = self.source if i == 0 and self.source else self.layout
+        return Reorder(source, "NCHW", self.count if source == self.layout else None)
 
-    def forward(self, x, *rest):
-        image = np.ascontiguousarray(unpack(x, self.layout, self.channels))  # sums in the same order
-        return pack(self.op.forward(image, *rest), self.layout)
+    def forward(self, *xs):
+        # in a row, so that sums are added up in the same order
+        image = lambda way, x: np.ascontiguousarray(unpack(x, way.source, way.count)) if way else x
+        y = self.op.forward(*[image(self.way(i), x) for i, x in enumerate(xs)])
+        return pack(y, self.layout) if self.op.gives_image else y
 
-    def vjp(self, g, y, x, *rest):
-        image = self.back(self.channels)(x)
-        back = self.back(self.op.infer(image.spec, *[r.spec for r in rest]).shape[1])
-        gx, *others = self.op.vjp(back(g), back(y), image, *rest)
-        there = Reorder("NCHW", self.layout)
-        return (lambda: there(gx() if callable(gx) else gx)), *others
+    def vjp(self, g, y, *xs):
+        images = [self.way(i)(x) if self.way(i) else x for i, x in enumerate(xs)]
+        if self.op.gives_image:
+            count = self.op.infer(*[x.spec for x in images]).shape[axis(self.layout)]
+            g, y = (Reorder(self.layout, "NCHW", count)(x) for x in (g, y))
+        gxs = self.op.vjp(g, y, *images)
+        return tuple(self.laid_out(i, gx) for i, gx in enumerate(gxs))
 
-    def flops(self, y, x, *rest):
-        image = self.back(self.channels).infer(x)
-        return self.op.flops(self.op.infer(image, *rest), image, *rest)
+    def laid_out(self, i, gx):
+        if gx is None or not self.way(i):
+            return gx
+        there = Reorder("NCHW", self.way(i).source)
+        return lambda: there(gx() if callable(gx) else gx)
+
+    def flops(self, y, *xs):
+        xs = [self.way(i).infer(x) if self.way(i) else x for i, x in enumerate(xs)]
+        return self.op.flops(self.op.infer(*xs), *xs)
 
 
-def block(layout) -> int:
+def known(layout):
     if layout not in BLOCKS:
         raise ArgumentError(f"reorder: a layout is one of {', '.join(BLOCKS)}, not {layout!r}")
     return BLOCKS[layout]
 
 
+def block(layout) -> int:
+    return known(layout)[1]
+
+
+def axis(layout) -> int:
+    """Of NCHW, that `count` counts."""
+    return known(layout)[0]
+
+
 def laid_out(shape, layout):
     """The shape of an image (n, c, h, w) in a layout."""
+    a, b = known(layout)
+    if b:
+        return *(-(-n // b) if i == a else n for i, n in enumerate(shape)), b
     n, c, h, w = shape
-    if b := block(layout):
-        return n, -(-c // b), h, w, b
     return (n, h, w, c) if layout == "NHWC" else (n, c, h, w)
 
 
-def image_shape(layout, shape, channels):
+def image_shape(layout, shape, count):
     """The (n, c, h, w) of what has this shape in a layout."""
-    b = block(layout)
+    a, b = known(layout)
     if len(shape) != (5 if b else 4) or b and shape[4] != b:
         raise ShapeError(f"reorder: {shape} is no image in {layout}, which has {5 if b else 4} axes")
-    n, c, h, w = (shape[i] for i in ((0, 3, 1, 2) if layout == "NHWC" else (0, 1, 2, 3)))
-    if channels is not None and (-(-channels // b) if b else channels) != c:
-        raise ShapeError(f"reorder: {shape} in {layout} are not {channels} channels")
-    return n, channels if channels is not None else c * max(b, 1), h, w
+    image = [shape[i] for i in ((0, 3, 1, 2) if layout == "NHWC" else (0, 1, 2, 3))]
+    if count is not None and (-(-count // b) if b else count) != image[a]:
+        raise ShapeError(f"reorder: {shape} in {layout} are not {count} {('images', 'channels')[a]}")
+    image[a] = count if count is not None else image[a] * max(b, 1)
+    return tuple(image)
 
 
-def unpack(x, layout, channels):
+def unpack(x, layout, count):
     """The image (n, c, h, w)."""
-    shape = image_shape(layout, x.shape, channels)
-    if block(layout):
-        n, blocks, h, w, b = x.shape
-        return x.transpose(0, 1, 4, 2, 3).reshape(n, blocks * b, h, w)[:, :shape[1]]
+    shape = image_shape(layout, x.shape, count)
+    a, b = known(layout)
+    if b:
+        x = np.moveaxis(x, 4, a + 1)
+        x = x.reshape(*x.shape[:a], x.shape[a] * b, *x.shape[a + 2:])
+        return x[:, :shape[1]] if a else x[:shape[0]]
     return x.transpose(0, 3, 1, 2) if layout == "NHWC" else x
 
 
 def pack(x, layout):
     """The image (n, c, h, w) in a layout, as it stands in memory."""
-    if b := block(layout):
-        n, c, h, w = x.shape
-        x = np.pad(x, ((0, 0), (0, -c % b), (0, 0), (0, 0)))
-        x = x.reshape(n, -(-c // b), b, h, w).transpose(0, 1, 3, 4, 2)
+    a, b = known(layout)
+    if b:
+        x = np.pad(x, [(0, -n % b if i == a else 0) for i, n in enumerate(x.shape)])
+        x = np.moveaxis(x.reshape(*x.shape[:a], x.shape[a] // b, b, *x.shape[a + 1:]), a + 1, 4)
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if layout == "NHWC" else x)
 
 

@@ -22,7 +22,8 @@ from .shape import ones_like, zeros_like
 class BatchNorm(Op):
     """y[n, c, ...] = w[c] (x[n, c, ...] - mean[c]) / sqrt(var[c] + eps) + b[c]"""
     eps: float
-    anchor = images = True
+    anchor = gives_image = True
+    images = 0,
 
     def infer(self, x, mean, var, w, b):
         if not x.floating:

@@ -53,10 +53,13 @@ class Columns(Form):
     def infer(self, w): return Spec((-(-w.shape[1] // self.width), w.shape[0], self.width), w.dtype)
 
     def forward(self, w):
+        w = filled(w, 1, self.width)
         k, n = w.shape
-        return np.ascontiguousarray(filled(w, 1, self.width).reshape(k, -1, self.width).swapaxes(0, 1))
+        return np.ascontiguousarray(w.reshape(k, n // self.width, self.width).swapaxes(0, 1))
 
-    def unpack(self, p, shape): return p.swapaxes(0, 1).reshape(shape[0], -1)[:, :shape[1]]
+    def unpack(self, p, shape):
+        j, k, l = p.shape
+        return p.swapaxes(0, 1).reshape(k, j * l)[:, :shape[1]]
 
 
 class Rows(Form):
@@ -66,11 +69,13 @@ class Rows(Form):
     def infer(self, w): return Spec((-(-prod(w.shape[1:]) // 16), w.shape[0], 16), w.dtype)
 
     def forward(self, w):
-        w = filled(w.reshape(w.shape[0], -1), 1, 16)
-        return np.ascontiguousarray(w.reshape(w.shape[0], -1, 16).swapaxes(0, 1))
+        w = filled(w.reshape(w.shape[0], prod(w.shape[1:])), 1, 16)
+        o, k = w.shape
+        return np.ascontiguousarray(w.reshape(o, k // 16, 16).swapaxes(0, 1))
 
     def unpack(self, p, shape):
-        return p.swapaxes(0, 1).reshape(shape[0], -1)[:, :prod(shape[1:])].reshape(shape)
+        j, o, l = p.shape
+        return p.swapaxes(0, 1).reshape(o, j * l)[:, :prod(shape[1:])].reshape(shape)
 
 
 class Filters(Form):

@@ -19,7 +19,8 @@ class Pool2d(Op):
     stride: Pair
     padding: Pair = (0, 0)
     kinds = "iuf"
-    images = epilogue = True
+    gives_image = epilogue = True
+    images = 0,
 
     def infer(self, x):
         check_image(self.name, x)
@@ -55,7 +56,8 @@ class MaxPool2d(Pool2d):
 
 class MaxPool2dIndex(Pool2d):
     """Where in x.flat the maximum y of each window is: y = x.flat[index]"""
-    differentiable = images = epilogue = False
+    differentiable = gives_image = epilogue = False
+    images = ()
 
     def infer(self, x, y): return Spec(y.shape, np.dtype(np.int64))
 
@@ -84,7 +86,8 @@ class AvgPool2dInput(Op):
     """x[n, c, s i + k - p, s j + l - p] += g[n, c, i, j] / (size of a window): its transpose"""
     pool: AvgPool2d
     shape: tuple[int, ...]
-    images = True
+    gives_image = True
+    images = 0,
 
     def infer(self, g): return Spec(self.shape, g.dtype)
 

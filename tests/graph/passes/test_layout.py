@@ -152,5 +152,5 @@ def test_twenty_thousand_steps():
 
 
 def test_unknown():
-    with pytest.raises(ti.ArgumentError, match="NHWC, NCHW8c, NCHW16c, not 'CHWN'"):
+    with pytest.raises(ti.ArgumentError, match="NHWC, NCHW8c, NCHW16c, NCHW16n, not 'CHWN'"):
         layout(ti.trace(lambda x: x, ti.ones(2)), to="CHWN")

@@ -7,7 +7,7 @@ import numpy as np
 from ...core.spec import Spec
 from ...core.tensor import Node
 from ...errors import TinyinferError
-from ...ops.layout import In, Reorder, block, image_shape
+from ...ops.layout import In, Reorder, axis, block, image_shape
 from ...ops.shape import Reshape
 from ..graph import made, rebuilt
 from .rewrite import graph_pass
@@ -34,20 +34,20 @@ ZERO = np.zeros((), int)
 class Image:
     """One image, in one layout or in several."""
 
-    def __init__(self, form, layout, channels, padding=ZERO):
-        self.forms, self.channels = {layout: form}, channels
-        self.padding = padding  # what stands in the lanes of a block that are no channels, if known
+    def __init__(self, form, layout, shape, padding=ZERO):
+        self.forms, self.shape = {layout: form}, shape  # (n, c, h, w)
+        self.padding = padding  # what stands in the lanes of a block where nothing is, if known
 
     def laid_out(self, to, n) -> Node:
         """In the layout `to`, for the step n."""
         if to not in self.forms:
             source, form = next(iter(self.forms.items()))
-            self.forms[to] = made(Reorder(source, to, self.channels), (form,), n)
+            self.forms[to] = made(Reorder(source, to, self.shape[axis(source)]), (form,), n)
         return self.forms[to]
 
     def lacks_nothing(self, layout) -> bool:
         """Is it all there, laid out anew, also what stands in its padding?"""
-        full = not block(layout) or self.channels % block(layout) == 0
+        full = not block(layout) or self.shape[axis(layout)] % block(layout) == 0
         return full or self.padding is not None and not self.padding.any()
 
 
@@ -67,18 +67,18 @@ class Layouts:
             self.new[n] = rebuilt(n, tuple(map(self.as_it_was, n.inputs)))
         return self.new[n]
 
-    def image(self, x, layout, channels=None) -> Image:
+    def image(self, x, layout, count=None) -> Image:
         """x, which has this layout in the graph."""
         if x not in self.images or self.images[x][1] != layout:
-            channels = image_shape(layout, x.spec.shape, channels)[1]
+            shape = image_shape(layout, x.spec.shape, count)
             padding = None if block(layout) else ZERO
-            self.images[x] = Image(self.as_it_was(x), layout, channels, padding), layout
+            self.images[x] = Image(self.as_it_was(x), layout, shape, padding), layout
         return self.images[x][0]
 
     def reorder(self, n) -> bool:
         """It is the image that it was, in one more layout."""
         if isinstance(n.op, Reorder):
-            image = self.image(n.inputs[0], n.op.source, n.op.channels)
+            image = self.image(n.inputs[0], n.op.source, n.op.count)
             if n.op.target not in image.forms and n.op.source in image.forms:
                 image.forms[n.op.target] = rebuilt(n, (image.forms[n.op.source],))
             self.images[n] = image, n.op.target
@@ -86,19 +86,24 @@ class Layouts:
 
     def of_images(self, n) -> bool:
         inside = isinstance(n.op, In)
-        op, layout, channels = (
-            (n.op.op, n.op.layout, n.op.channels) if inside else (n.op, "NCHW", None)
-        )
+        op, layout = (n.op.op, n.op.layout) if inside else (n.op, "NCHW")
         if not (op.images and (inside or len(n.inputs[0].spec.shape) == 4)):
             return False
-        x, *rest = n.inputs
-        image = self.image(x, layout, channels)
-        there = op if self.to == "NCHW" else In(op, self.to, image.channels)
-        inputs = image.laid_out(self.to, n), *map(self.as_it_was, rest)
+        # What sums over images to give weights has no use for blocks of channels.
+        to = self.to if op.gives_image or axis(self.to) == 0 else "NCHW"
+        ways = [n.op.way(i) if inside else PLAIN for i in op.images]
+        images = [self.image(n.inputs[i], w.source, w.count) for i, w in zip(op.images, ways)]
+        there = op if to == "NCHW" else In(op, to, images[0].shape[axis(to)])
+        forms = {i: image.laid_out(to, n) for i, image in zip(op.images, images)}
+        inputs = tuple([forms.get(i) or self.as_it_was(x) for i, x in enumerate(n.inputs)])
         y = n if (there, inputs) == (n.op, n.inputs) else made(there, inputs, n)
-        before = Spec(image_shape(layout, x.spec.shape, channels), x.spec.dtype)
-        channels = op.infer(before, *[r.spec for r in rest]).shape[1]
-        self.images[n] = Image(y, self.to, channels), layout
+        if op.gives_image:
+            shapes = [x.spec for x in n.inputs]
+            for i, image in zip(op.images, images):
+                shapes[i] = Spec(image.shape, shapes[i].dtype)
+            self.images[n] = Image(y, to, op.infer(*shapes).shape), layout
+        else:
+            self.new[n] = y
         return True
 
     def elementwise(self, n) -> bool:
@@ -109,19 +114,20 @@ class Layouts:
         layouts = {layout for _, layout in known}
         if len(layouts) != 1 or not any(self.to in image.forms for image, _ in known):
             return False
-        (layout,), channels = layouts, known[0][0].channels
-        inputs, paddings = zip(*[self.operand(x, n, layout, channels) for x in n.inputs])
-        padding = padded(n.op, paddings)
-        if layout != self.to and block(self.to) and channels % block(self.to) and padding is None:
+        (layout,), shape = layouts, known[0][0].shape
+        inputs, paddings = zip(*[self.operand(x, n, layout, shape) for x in n.inputs])
+        padding, b = padded(n.op, paddings), block(self.to)
+        mixes = axis(self.to) == 1  # what stands in place of a channel is read with the others
+        if layout != self.to and mixes and b and shape[1] % b and padding is None:
             return False
         y = n if inputs == n.inputs else made(n.op, inputs, n)
-        self.images[n] = Image(y, self.to, channels, padding), layout
+        self.images[n] = Image(y, self.to, shape, padding), layout
         return True
 
-    def operand(self, x, n, layout, channels):
+    def operand(self, x, n, layout, shape):
         """An input of an elementwise step in the new layout, and what it has in its padding."""
         if like(x, n):
-            image = self.image(x, layout, channels)
+            image = self.image(x, layout, shape[axis(layout)])
             return image.laid_out(self.to, n), image.padding
         image, was = self.images.get(x, (None, None))
         if image and was == layout and self.to in image.forms:
@@ -130,13 +136,17 @@ class Layouts:
         if layout == self.to or prod(x.spec.shape) == 1 and len(x.spec.shape) <= rank:
             return x, x.value if prod(x.spec.shape) == 1 else None
         x = shaped(x, (1,) * (len(n.spec.shape) - len(x.spec.shape)) + x.spec.shape, n)
-        if block(layout) and x.spec.shape[4] == 1:  # one number for all channels
+        if block(layout) and x.spec.shape[4] == 1:  # one number for all of a block
             x, layout = shaped(x, x.spec.shape[:4], n), "NCHW"
-        own = image_shape(layout, x.spec.shape, channels if block(layout) else None)[1]
-        if own == 1 and block(self.to):
-            x = x if layout == "NCHW" else made(Reorder(layout, "NCHW"), (x,), n)
+        count = shape[axis(layout)] if block(layout) else None
+        if image_shape(layout, x.spec.shape, count)[axis(self.to)] == 1 and block(self.to):
+            x = x if layout == "NCHW" else made(Reorder(layout, "NCHW", count), (x,), n)
             return shaped(x, (*x.spec.shape, 1), n), None
-        return (x if layout == self.to else made(Reorder(layout, self.to, own), (x,), n)), ZERO
+        there = Reorder(layout, self.to, count)
+        return (x if layout == self.to else made(there, (x,), n)), ZERO
+
+
+PLAIN = Reorder("NCHW", "NCHW")
 
 
 def padded(op, paddings):
