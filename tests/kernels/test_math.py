@@ -39,7 +39,7 @@ CURVES = {
     "tanh": (np.tanh, 2.5),
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2),
     "softplus": (lambda x: np.logaddexp(0, x), 1.5),
-    "erf": (erf, 1),
+    "erf": (erf, 1.5),
     "sqrt": (np.sqrt, 0.5),
     "floor": (np.floor, 0),
     "ceil": (np.ceil, 0),

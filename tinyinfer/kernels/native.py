@@ -37,6 +37,12 @@ def native(f):
     return made
 
 
+def inner(f):
+    """Of what only kernels call: it is compiled as a part of them."""
+    options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return njit(f, nogil=True, error_model="numpy", **options)
+
+
 @cache
 def sources() -> str:
     """Of all kernels: for one of them Numba sees only that its own file has changed, not what it
@@ -53,6 +59,27 @@ def bound(f, t=NOTHING, numbers=(), parts=1):
     return Bound(f, t, tuple(numbers), parts)
 
 
+def bound_several(f, t, numbers, parts=1):
+    """run(ys, *xs): f(t, part, parts, ys, xs, numbers), of any number of arrays, in tuples."""
+    one, numbers = Bound(f, t, (), parts), tuple(numbers)
+
+    def run(ys, *xs):
+        there = tuple([contiguous(y) for y in ys])
+        args = there, tuple([contiguous(x) for x in xs]), numbers
+        if one.call is None:
+            one.call = one.compiled(args)
+        one.call(*args)
+        for y, made in zip(ys, there):
+            if made is not y:
+                np.copyto(y, made)
+
+    return run
+
+
+def contiguous(x):
+    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+
+
 class Bound:
     def __init__(self, f, t, numbers, parts):
         self.f, self.t, self.numbers, self.parts = f, t, numbers, parts
@@ -61,14 +88,14 @@ class Bound:
     def __call__(self, y, *xs):
         if not y.flags.c_contiguous:
             return into_another(self, y, xs)
-        args = y, *[x if x.flags.c_contiguous else np.ascontiguousarray(x) for x in xs]
+        args = y, *[contiguous(x) for x in xs]
         if self.call is None:
             self.call = self.compiled(args)
         self.call(*args, *self.numbers)
 
     def compiled(self, arrays):
         """What of Numba's code is called. That does not look at types again."""
-        given = *map(of_array, arrays), *map(numba.typeof, self.numbers)
+        given = *map(kind_of, arrays), *map(numba.typeof, self.numbers)
         kinds = (self.t.type, types.intp, types.intp, *given)
         call, t, parts = entry(self.f, kinds), self.t, self.parts
         if parts == 1:
@@ -77,12 +104,12 @@ class Bound:
             self.f.overloads[kinds].fndesc.llvm_func_name
         )
         split = entry(
-            split_among_threads, (types.intp, self.t.type, types.intp, types.Tuple(given))
+            split_among_threads, (types.intp, self.t.type, types.intp, types.Tuple(flat(given)))
         )
 
         def on_several(*args):
             with LAUNCHING:
-                split(address, t, parts, args)
+                split(address, t, parts, flat(args))
 
         return on_several
 
@@ -96,7 +123,16 @@ def into_another(run, y, xs):
     np.copyto(y, there)
 
 
-def of_array(x):
+def flat(args):
+    """What is in tuples, too: to machine code that is the same, and threads are given no others."""
+    return tuple([x for a in args for x in (a if isinstance(a, tuple | types.BaseTuple) else (a,))])
+
+
+def kind_of(x):
+    if isinstance(x, tuple):
+        return types.Tuple([*map(kind_of, x)])
+    if isinstance(x, int):
+        return types.intp
     return types.Array(numba.from_dtype(x.dtype), x.ndim, "C")
 
 

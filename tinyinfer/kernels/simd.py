@@ -9,10 +9,11 @@
     def f(t, part, parts, y, a, b):     # machine code, which calls it
         add_rows(t, at(a, 0), at(b, 0), at(y, 0))
 
-What a micro-kernel gets are Values: numbers that the machine will have. Their operators write LLVM's
-instructions; vectors have 16 lanes on every CPU, and LLVM keeps one in a register of 64 bytes, two of
-32 or four of 16, so that layouts are the same everywhere. `for k in loop(n)` is a loop of the machine;
-what it changes lives in `registers([...])`. Addresses are numbers of bytes. Nothing is checked.
+What a micro-kernel gets are Values: numbers that the machine will have; of an array its address, and
+of a tuple a list. Their operators write LLVM's instructions; vectors have 16 lanes on every CPU, and
+LLVM keeps one in a register of 64 bytes, two of 32 or four of 16, so that layouts are the same
+everywhere. `for k in loop(n)` is a loop of the machine; what it changes lives in `registers([...])`.
+Addresses are numbers of bytes. Nothing is checked.
 """
 
 import operator
@@ -22,6 +23,7 @@ from inspect import signature
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.extending import _Intrinsic
 from numba.core.imputils import lower_builtin
@@ -93,7 +95,7 @@ def micro(returns=None):
 
         def codegen(context, b, sig, args):
             with writing(b):
-                y = write(*map(given, sig.args, args))
+                y = write(*[given(context, *each) for each in zip(sig.args, args)])
             return context.get_dummy_value() if returns is None else y.ir
 
         scope = {"codegen": codegen, "types_of": lambda *xs: result(*map(plain, xs))}
@@ -115,8 +117,17 @@ def plain(x):
     return types.float32 if isinstance(x, types.Float) else x
 
 
-def given(kind, x):
-    return kind if isinstance(kind, StaticType) else Value(x)
+def given(context, kind, x):
+    """What the function sees: of an array its address; of a tuple a list."""
+    if isinstance(kind, StaticType):
+        return kind
+    if isinstance(kind, types.Array):
+        data = context.make_array(kind)(context, builder(), x).data
+        return Value(builder().ptrtoint(data, i64))
+    if isinstance(kind, types.BaseTuple):
+        parts = cgutils.unpack_tuple(builder(), x)
+        return [given(context, *each) for each in zip(kind, parts)]
+    return Value(x)
 
 
 # ---- values ----------------------------------------------------------------------------------------
@@ -353,6 +364,13 @@ def copy(to, source, size):
         size,
         ir.Constant(i1, 0),
     )
+
+
+@micro
+def fill(to, byte, size):
+    """So many bytes, all the same."""
+    byte = Value(builder().trunc(byte.ir, i8))
+    call("llvm.memset.p0.i64", void, pointer(to, i8), byte, size, ir.Constant(i1, 0))
 
 
 @micro
