@@ -32,12 +32,15 @@ from .executor import Executor
 from .machine import machine
 from .plan import Plan
 from .profile import Event, Profile
+from .select import select, selected
 
 KINDS = 256  # of arguments for which a function is kept compiled
 FLAT = [run for run in STANDARD if run is not fuse]  # a step is a kernel: each has its own place
 
 
-def compile(fn=None, backend="planned", *, passes=None, memory="best", order=None, threads=1):
+def compile(
+    fn=None, backend="planned", *, passes=None, memory="best", order=None, threads=1, **selection
+):
     """A faster `fn`: a function of tensors, an nn.Module, a Graph or a Plan. Also a decorator.
 
     It takes and gives what `fn` does, with the same gradients; what Python does in `fn` besides
@@ -49,6 +52,12 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
     ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
     `compiled.graph` are those of the last call.
 
+    For each step the kernel is chosen that should take the least time: images are laid out and weights
+    packed for it. `autotune=True` times them, once for this CPU. A kernel that rounds more than sums in
+    another order do, as Winograd's does, is admitted up to `max_relative_error` (by default 2e-6).
+    `kernels="numpy"` keeps to NumPy, whose results are those of eager code bit for bit; "fast" ones,
+    the default, are compiled by Numba when they are first used, and kept on disk.
+
     What States become is written over what they were, so that another thread which reads them meanwhile
     sees some of both. Raises ArgumentError for options that do not exist, GraphError where a gradient
     that eager code would have would be lost.
@@ -57,22 +66,28 @@ def compile(fn=None, backend="planned", *, passes=None, memory="best", order=Non
         raise ArgumentError(f"compile: backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if type(threads) is not int or threads < 1:
         raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
-    if isinstance(fn, Plan) and (passes, memory, order) != (None, "best", None):
+    if isinstance(fn, Plan) and (passes, memory, order, selection) != (None, "best", None, {}):
         raise ArgumentError("compile: a Plan is made: give its options to ti.plan")
     order = order or ("breadth" if threads > 1 else "memory")
-    run_by = partial(BACKENDS[backend], memory=memory, order=order, threads=threads)
-    wrap = partial(Compiled, run_by=run_by, passes=FLAT if passes is None else passes)
+    chosen = selected("compile", **selection)
+    run_by = partial(
+        BACKENDS[backend], memory=memory, order=order, threads=threads, selection=chosen
+    )
+    passes = FLAT if passes is None else passes
+    if backend == "planned":
+        passes = [*passes, partial(select, selection=chosen)]
+    wrap = partial(Compiled, run_by=run_by, passes=passes)
     return wrap if fn is None else wrap(fn)
 
 
-def planned(graph, memory, order, threads):
-    plan = graph if isinstance(graph, Plan) else Plan(graph, memory, order)
+def planned(graph, memory, order, threads, selection):
+    plan = graph if isinstance(graph, Plan) else Plan(graph, memory, order, selection=selection)
     if DEBUG >= "3":
         print(plan, file=sys.stderr)
     return Executor(plan, threads)
 
 
-def interpreted(graph, memory, order, threads):
+def interpreted(graph, **options):
     return (graph.graph if isinstance(graph, Plan) else graph).run_all
 
 

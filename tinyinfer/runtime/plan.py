@@ -9,11 +9,12 @@ from pathlib import Path
 from ..core.tensor import Node
 from ..graph.graph import Graph, expect_graph, nbytes
 from ..graph.table import table
-from ..kernels.kernel import Kernel, kernel_for
+from ..kernels.kernel import Kernel
 from . import memory as planners
 from .lifetimes import Home, Lifetimes
 from .order import Order, Work
 from .order import order as ordered
+from .select import NUMPY, selected
 from .values import Block, Values
 
 
@@ -27,6 +28,7 @@ class Row:
     op: str
     spec: str
     kernel: str  # "" if there is nothing to do: what is concatenated lies side by side
+    why: str  # how long it should take, and what comes next
     size: int  # bytes
     scratch: int  # bytes that its kernel needs besides
     place: str  # "arena", "output 0", "state fc1.weight"
@@ -41,10 +43,17 @@ class Plan:
     and `shared_lower_bound`, if they share objects; `naive_bytes` what it would be if each had bytes of
     its own. `print` gives a table, `json` the same for tools, `draw("arena.svg")` a picture."""
 
-    def __init__(self, graph: Graph, memory="best", order="memory", alignment=planners.ALIGNMENT):
-        self.graph, self.alignment = graph, alignment
+    def __init__(
+        self,
+        graph: Graph,
+        memory="best",
+        order="memory",
+        alignment=planners.ALIGNMENT,
+        selection=NUMPY,
+    ):
+        self.graph, self.alignment, self.selection = graph, alignment, selection
         self.values = Values(graph)
-        self.kernels: dict[Node, Kernel] = {n: kernel_for(n) for n in self.values.work}
+        self.kernels: dict[Node, Kernel] = {n: selection.kernel(n) for n in self.values.work}
         work = Work(self.values, self.kernels)
         self.order: Order = ordered(work, order)
         self.lifetimes = Lifetimes(work, self.order, alignment)
@@ -97,7 +106,8 @@ class Plan:
         over = self.lifetimes.over.get(n)
         joined = len(self.lifetimes.joined.get(n, ())) == len(n.inputs) > 0
         return Row(
-            stage, names[n], n.op.name, str(n.spec), "" if joined else kernel.name, nbytes(n.spec),
+            stage, names[n], n.op.name, str(n.spec), "" if joined else kernel.name,
+            self.selection.why(n) if self.selection.fast and not joined else "", nbytes(n.spec),
             sum(map(nbytes, kernel.scratch)), place_of(homes[0].root),
             self.offset(homes[0]) if homes[0].root.kind == "arena" else None,
             min(h.root.first for h in homes), max(h.root.last for h in homes),
@@ -128,17 +138,17 @@ class Plan:
         return Path(path)
 
     def __str__(self):
-        head = "stage", "step", "op", "result", "kernel", "in place of", "where"
+        head = "stage", "step", "op", "result", "kernel", "why", "in place of", "where"
         head += "size", "scratch", "offset", "alive"
         cells = [
             (
-                str(r.stage), f"%{r.name}", r.op, r.spec, r.kernel, f"%{r.over}" if r.over else "",
+                str(r.stage), f"%{r.name}", r.op, r.spec, r.kernel, r.why, f"%{r.over}" if r.over else "",
                 r.place, f"{r.size:,}", f"{r.scratch:,}" if r.scratch else "",
                 "" if r.offset is None else f"{r.offset:,}", f"{r.first}-{r.last}",
             )
             for r in self.rows
         ]  # fmt: skip
-        return f"{self.told}\n{table(head, cells, left=7)}"
+        return f"{self.told}\n{table(head, cells, left=8)}"
 
     def __repr__(self):
         return f"<{self.told}>"
@@ -176,14 +186,20 @@ def moved_in(occupied, start, end, i) -> set[int]:
     return {j for _, _, j in there}
 
 
-def plan(graph: Graph, memory="best", order="memory", alignment=planners.ALIGNMENT) -> Plan:
+def plan(
+    graph: Graph, memory="best", order="memory", alignment=planners.ALIGNMENT, **selection
+) -> Plan:
     """When each step of the graph runs, how, and where in one arena its result lies.
 
     `order`: "memory" (the least peak), "greedy", "exact", "construction", "breadth" (branches side by
     side), or steps of the graph. `memory`: a planner of offsets, "naive", "first_fit", "best_fit",
     "greedy_by_size", "greedy_by_breadth", "squeaky_wheel", "exact", or the "best" of these; or one of
     shared objects, "shared_in_order", "shared_by_size", "shared_by_breadth", "shared_min_cost_flow".
-    `alignment` of what lies in the arena, in bytes, a power of two.
+    `alignment` of what lies in the arena, in bytes, a power of two. The steps are carried out by NumPy;
+    with `kernels="fast"` by machine code, chosen as ti.compile does.
     Raises ArgumentError for what does not exist, GraphError for an order that is none.
     """
-    return Plan(expect_graph("plan", graph), memory, order, alignment)
+    expect_graph("plan", graph)
+    return Plan(
+        graph, memory, order, alignment, selected("plan", **{"kernels": "numpy"} | selection)
+    )

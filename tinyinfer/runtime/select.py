@@ -1,0 +1,272 @@
+"""Which kernel carries out a step: the one that should take the least time.
+
+    candidates of a step op(x, w)
+        every kernel that is registered for op                    its guard holds, or it gives none
+        every kernel for packed(op, form)(x, form(w))             for every form that is proposed
+    seconds of a kernel
+        operations / (efficiency * peak) + bytes / bandwidth      as the machine was measured
+        or, with autotune, the shortest of some runs              remembered for this CPU
+
+In which layout the images lie is decided for a graph as a whole: it is laid out in each, and the one
+counts whose steps, reorders among them, take least time. So what is chosen for one step does not
+depend on its neighbours, and what lies between two of them is not reordered.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from ..core.spec import Spec
+from ..core.tensor import Node
+from ..errors import ArgumentError
+from ..graph.file import write
+from ..graph.graph import Graph, made, nbytes
+from ..graph.history import Change, History
+from ..graph.passes.layout import layout
+from ..graph.passes.rewrite import fixed
+from ..kernels.kernel import Kernel, forms_of, kernel_for, kernels_of
+from ..ops.layout import In, Reorder
+from ..ops.packed import Form, Packed
+from .machine import DAMAGED, key, known_machines, machine
+
+LAYOUTS = "NCHW", "NCHW16c", "NCHW16n"
+SHARE = 0.2  # of the peak, where NumPy multiplies matrices
+CALL = 2e-6  # seconds: of Python, for one of NumPy's calls
+TRIES, TRY = 5, 2e-3  # of a timing; seconds
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to carry out a step; `form` is that of its weights, if they are packed for it."""
+
+    kernel: Kernel
+    seconds: float
+    form: Form | None = None
+
+    def __str__(self):
+        return f"{self.kernel.name} {told(self.seconds)}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`max_relative_error` admits kernels that round more than sums in another order do, such as
+    Winograd's; `fast` those in machine code."""
+
+    autotune: bool = False
+    max_relative_error: float = 2e-6
+    fast: bool = True
+
+    def __post_init__(self):
+        if not 0 <= self.max_relative_error < 1:
+            wrong = self.max_relative_error
+            raise ArgumentError(f"max_relative_error is a number from 0 to 1, not {wrong!r}")
+
+    @cached_property
+    def machine(self):
+        return machine()
+
+    def kernel(self, n) -> Kernel:
+        """For this step, as it stands in the graph."""
+        return self.ranking(n)[0].kernel if self.fast else kernel_for(n)
+
+    def ranking(self, n) -> list[Choice]:
+        """All ways to carry out this step as it stands; the fastest first."""
+        return self.ranked(n.op, (n.spec, *[x.spec for x in n.inputs]))
+
+    def ranked(self, op, specs, form=None) -> list[Choice]:
+        if self.fast:
+            from ..kernels import fast  # noqa: F401  with Numba: when the first is looked for
+        found = [k for k in kernels_of(op, *specs) if k.error <= self.max_relative_error]
+        if not self.fast:
+            found = [k for k in found if k.cost is None]
+        choices = [Choice(k, self.seconds(k, op, specs), form) for k in found]
+        return sorted(choices, key=lambda c: c.seconds)
+
+    def seconds(self, kernel, op, specs) -> float:
+        if self.autotune and kernel.cost is not None:
+            return timed(kernel, op, specs)
+        return estimated(kernel, op, specs, self.machine)
+
+    def alternatives(self, op, specs) -> list[Choice]:
+        """The ways with packed weights, too."""
+        found = self.ranked(op, specs)
+        if self.fast and len(specs) == 3:
+            y, x, w = specs
+            for form in forms_of(op, y, x, w):
+                packed = Packed(op, form, w.shape)
+                found += self.ranked(packed, (y, x, form.infer(w)), form)
+        return sorted(found, key=lambda c: c.seconds)
+
+    def why(self, n) -> str:
+        """What was chosen, and before what."""
+        op, specs = n.op, (n.spec, *[x.spec for x in n.inputs])
+        if isinstance(op, Packed):
+            op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype))
+        first, *others = self.alternatives(op, specs)
+        return f"{told(first.seconds)}" + (f"; {others[0]}" if others else "")
+
+
+NUMPY = Selection(fast=False)
+
+
+def selected(what, kernels="fast", autotune=False, max_relative_error=2e-6) -> Selection:
+    """Of the options of ti.compile and ti.plan."""
+    if kernels not in ("fast", "numpy"):
+        raise ArgumentError(f"{what}: kernels are 'fast' or 'numpy', not {kernels!r}")
+    return Selection(bool(autotune), max_relative_error, kernels == "fast")
+
+
+def told(seconds) -> str:
+    unit, size = next((u for u in UNITS if seconds >= u[1]), UNITS[-1])
+    return f"{seconds / size:.3g} {unit}"
+
+
+UNITS = ("s", 1), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)
+
+
+# ---- the graph, as the kernels want it -------------------------------------------------------------
+
+
+def select(graph: Graph, selection=None) -> Graph:
+    """The graph with its images laid out, and its weights packed, as is fastest."""
+    selection = selection or Selection()
+    if not selection.fast:
+        return graph
+    start = perf_counter()
+    ways = [Way(layout(graph, to=to), selection) for to in layouts_for(graph)]
+    new = min(ways, key=lambda way: way.seconds).graph()
+    change = Change("select", graph, new, perf_counter() - start)
+    return new.remembering(History((*graph.history, change)))
+
+
+def layouts_for(graph):
+    """Without convolutions there is nothing to gain."""
+    asked = any(n.op.images and n.op.mac and n.spec.dtype == np.float32 for n in graph.steps)
+    return LAYOUTS if asked else LAYOUTS[:1]
+
+
+class Way:
+    """The graph in one layout, with the best choice for each step."""
+
+    def __init__(self, laid_out: Graph, selection):
+        self.laid_out, self.selection = laid_out, selection
+        self.fixed = fixed(laid_out)
+        self.chosen = {n: self.best(n) for n in laid_out.steps}
+
+    @property
+    def seconds(self) -> float:
+        """What follows from constants and States alone is not done again."""
+        return sum(c.seconds for n, (c, _) in self.chosen.items() if n not in self.fixed)
+
+    def best(self, n) -> tuple[Choice, Node]:
+        """And the step, perhaps on an image that it takes as it was."""
+        found = [(self.cheapest(m), m) for m in (n, *as_it_came(n))]
+        return min(found, key=lambda f: f[0].seconds)
+
+    def cheapest(self, n) -> Choice:
+        specs = n.spec, *[x.spec for x in n.inputs]
+        found = self.selection.alternatives(n.op, specs)
+        once = len(n.inputs) == 2 and n.inputs[1] in self.fixed
+        return min(found, key=lambda c: c.seconds + self.packing(c, specs, once))
+
+    def packing(self, choice, specs, once) -> float:
+        """To pack weights takes a while, if they change."""
+        if choice.form is None or once:
+            return 0.0
+        return CALL * 5 + 8 * nbytes(specs[2]) / self.selection.machine.bandwidth
+
+    def graph(self) -> Graph:
+        new = {n: n for n in self.laid_out.sources}
+        for n in self.laid_out.steps:
+            choice, step = self.chosen[n]
+            xs = [new[x] for x in step.inputs]
+            op = step.op
+            if choice.form is not None:
+                op = Packed(op, choice.form, xs[1].spec.shape)
+                xs[1] = made(choice.form, (xs[1],), n)
+            same = op == n.op and all(a is b for a, b in zip(xs, n.inputs))
+            new[n] = n if same else made(op, tuple(xs), n)
+        return self.laid_out.mapped(new)
+
+
+def as_it_came(n):
+    """The first convolution of a network may read the image in the layout that it came in."""
+    x = n.inputs[0] if n.inputs else None
+    if isinstance(n.op, In) and n.op.source is None and isinstance(x.op, Reorder):
+        if x.op.source == "NCHW":
+            op = replace(n.op, source="NCHW")
+            yield made(op, (*x.inputs, *n.inputs[1:]), n)
+
+
+# ---- how long it takes -----------------------------------------------------------------------------
+
+
+def estimated(kernel, op, specs, machine) -> float:
+    cost = kernel.cost
+    if cost is not None:
+        peak = machine.int8 if cost.integer else machine.peak
+        return 1e-6 + cost.flops / (cost.efficiency * peak) + cost.bytes / machine.bandwidth
+    flat = [s for s in specs if isinstance(s, Spec)]
+    moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
+    work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0
+    slow = 4 if kernel.name == "definition" and not op.view else 1  # it makes arrays on its way
+    return CALL + slow * (work + moved / machine.bandwidth)
+
+
+def timed(kernel, op, specs) -> float:
+    """The shortest of some runs, on random numbers; remembered for the CPU."""
+    known = remembered()
+    name = f"{kernel.name}: {op!r} {', '.join(map(str, specs))}"
+    if name not in known:
+        known[name] = measured(kernel, specs)
+        remember(known)
+    return known[name]
+
+
+def measured(kernel, specs) -> float:
+    y, *xs = map(random, specs)
+    run, more = kernel.bind(tuple(map(random, kernel.scratch)))
+    best, end = np.inf, perf_counter() + TRIES * TRY
+    run(y, *xs, *more)  # compiles it
+    for i in range(1000):
+        start = perf_counter()
+        run(y, *xs, *more)
+        best = min(best, perf_counter() - start)
+        if i >= TRIES and perf_counter() > end:
+            break
+    return best
+
+
+def random(spec):
+    if spec.dtype.kind == "f":
+        return np.random.default_rng(0).standard_normal(spec.shape).astype(spec.dtype)
+    return np.ones(spec.shape, spec.dtype)
+
+
+TUNED = {}  # key of the machine -> {kernel and specs: seconds}
+
+
+def tuned_kernels() -> Path:
+    """The file of all timings, by machine, in the user's cache."""
+    return known_machines().with_name("kernels.json")
+
+
+def remembered() -> dict[str, float]:
+    if not TUNED:
+        try:
+            TUNED.update(json.loads(tuned_kernels().read_text(encoding="utf-8")))
+        except DAMAGED:
+            pass
+    return TUNED.setdefault(key(), {})
+
+
+def remember(known):
+    try:
+        tuned_kernels().parent.mkdir(parents=True, exist_ok=True)
+        write(tuned_kernels(), json.dumps(TUNED, indent=1).encode())
+    except OSError:
+        pass
