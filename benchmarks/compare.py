@@ -46,10 +46,13 @@ def compare(title: str, cases: dict[str, dict], unit=1e-6, unit_name="µs", per=
     Console().print(table)
 
 
-def arguments(description: str, rounds=30):
+def arguments(description: str, rounds=30, more=None):
+    """`more` may add arguments of its own to the parser."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--threads", type=int, default=1, help="of every rival's linear algebra")
+    if more:
+        more(parser)
     return parser.parse_args()
 
 
