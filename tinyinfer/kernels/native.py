@@ -60,20 +60,28 @@ def bound(f, t=NOTHING, numbers=(), parts=1):
 
 
 def bound_several(f, t, numbers, parts=1):
-    """run(ys, *xs): f(t, part, parts, ys, xs, numbers), of any number of arrays, in tuples."""
+    """run(y, *xs): f(t, part, parts, ys, xs, numbers), of any number of arrays, in tuples; y is an
+    array, or a tuple of them."""
     one, numbers = Bound(f, t, (), parts), tuple(numbers)
 
-    def run(ys, *xs):
-        there = tuple([contiguous(y) for y in ys])
-        args = there, tuple([contiguous(x) for x in xs]), numbers
+    def run(y, *xs):
+        ys = y if type(y) is tuple else (y,)
+        for x in (*ys, *xs):
+            if not x.flags.c_contiguous:
+                return run_around(run, ys, xs)
         if one.call is None:
-            one.call = one.compiled(args)
-        one.call(*args)
-        for y, made in zip(ys, there):
-            if made is not y:
-                np.copyto(y, made)
+            one.call = one.compiled((ys, xs, numbers))
+        one.call(ys, xs, numbers)
 
     return run
+
+
+def run_around(run, ys, xs):
+    """Where there are gaps, in arrays without."""
+    there = tuple([np.empty(y.shape, y.dtype) for y in ys])
+    run(there, *[contiguous(x) for x in xs])
+    for y, made in zip(ys, there):
+        np.copyto(y, made)
 
 
 def contiguous(x):
