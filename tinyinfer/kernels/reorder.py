@@ -13,7 +13,7 @@ from math import prod
 
 from ..ops.layout import Reorder, image_shape
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, inner, native
 from .simd import (
     at,
     f32x16,
@@ -55,7 +55,7 @@ def turn_some(t, x, row, rows, columns, y, column, wide):
         store_some(y + if_there(j, columns, column * j), v, if_there(j, columns, wide))
 
 
-@native
+@inner
 def to_lanes(t, x, plane, planes, y, pixel, wide, pixels, first, last):
     """Up to 16 planes side by side, in strips of 16 pixels from `first` to `last`. Here and below:
     addresses; bytes from plane to plane, and from pixel to pixel; `wide` numbers are written for each."""
@@ -68,7 +68,7 @@ def to_lanes(t, x, plane, planes, y, pixel, wide, pixels, first, last):
             turn_some(t, x + t.bytes * p, plane, planes, n, y + pixel * p, pixel, wide)
 
 
-@native
+@inner
 def to_planes(t, x, pixel, y, plane, planes, pixels, first, last):
     for strip in range(first, last):
         p = max(0, min(16 * strip, pixels - 16))
