@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.op import Op
 from ..core.spec import Spec
+from ..ops.wrapped import Wrapped
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ KERNELS = {}  # type of op -> functions that may have a kernel for it
 
 
 def kernel(*ops):
-    """Make `find(op, y, *xs)`, of specs, serve these types of ops. It gives a Kernel; or None, where
-    it cannot. Of several the last one is asked first."""
+    """Make `find(op, y, *xs)`, of specs, serve these types of ops, or ops in others: (In, Conv2d). It
+    gives a Kernel; or None, where it cannot. Of several the last one is asked first."""
 
     def register(find):
         for op in ops:
@@ -68,7 +69,7 @@ def forms(*ops):
 
 
 def forms_of(op, *specs) -> Iterator[Op]:
-    return (form for cls in type(op).__mro__ for f in FORMS.get(cls, ()) for form in f(op, *specs))
+    return (form for kind in kinds_of(op) for f in FORMS.get(kind, ()) for form in f(op, *specs))
 
 
 def kernel_for(n) -> Kernel:
@@ -84,9 +85,20 @@ def kernel_of(op, *specs) -> Kernel:
 def kernels_of(op, *specs) -> Iterator[Kernel]:
     """All that can carry it out, the definition last. One made for its class goes before one for
     what that is derived from."""
-    found = (find(op, *specs) for cls in type(op).__mro__ for find in KERNELS.get(cls, ()))
+    found = (find(op, *specs) for kind in kinds_of(op) for find in KERNELS.get(kind, ()))
     yield from filter(None, found)
     yield definition(op, *specs)
+
+
+def kinds_of(op):
+    """(In, Conv2d), then In: by which its kernels are found."""
+    around, inner = [], op
+    while isinstance(inner, Wrapped):
+        around.append(type(inner))
+        inner = inner.op
+    if around:
+        yield from ((*around, cls) for cls in type(inner).__mro__)
+    yield from type(op).__mro__
 
 
 def definition(op, y, *xs) -> Kernel:
