@@ -43,22 +43,22 @@ def tile(rows, vectors, step=BYTES, steps=4, integer=False, ahead=0, **more) -> 
     )
 
 
-def shape(width, blocks, integer=False) -> tuple[int, int]:
+def shape(width, blocks, integer=False, among=range(1, 17)) -> tuple[int, int]:
     """(rows, vectors) for lines of `width` rows and `blocks` vectors: what the registers hold, with
-    little of it in vain."""
+    little of it in vain. Numbers of rows are from `among`, which has a one."""
     per = LANES // HOST.lanes  # registers for one vector
     vectors = 2 if per == 1 and HOST.registers == 32 and blocks % 2 == 0 else 1
     spare = 1 if HOST.fma else 2  # a broadcast; a product, where it is not fused with the sum
     if integer and not HOST.dot:
         spare += vectors * per + 1  # even and odd bytes
     most = (HOST.registers - spare - vectors * per) // (vectors * per)
-    most = max(1, min(most, width, 16))
+    most = max(1, min(most, max(widths), 16))
 
     def cost(rows):
         """Two multiply-adds a cycle, if there are ten sums to hide that each takes four cycles."""
-        return -(-width // rows) * max(10, rows * vectors * per + 0.5)
+        return sum(-(-w // rows) for w in widths) * max(10, rows * vectors * per + 0.5)
 
-    return min(range(most, 0, -1), key=cost), vectors
+    return min((r for r in reversed(among) if r <= most), key=cost), vectors
 
 
 # What micro-kernels are made of:
@@ -79,10 +79,12 @@ def line(t, address) -> registers:
     return registers(vectors * t.rows)
 
 
-def multiply(t, sums, a, b):
-    """sums += A B. The numbers of a row of A lie four bytes apart, the lines of B one after the other."""
-    for k in range(t.steps):
-        places = [b + BYTES * (k * t.vectors + v) for v in range(t.vectors)]
+def multiply(t, sums, a, b, steps=None, apart=None):
+    """sums += A B. The numbers of a row of A lie four bytes apart; the lines of B one after the other, or
+    so many bytes apart."""
+    apart = BYTES * t.vectors if apart is None else apart
+    for k in range(t.steps if steps is None else steps):
+        places = [b + (apart * k + BYTES * v) for v in range(t.vectors)]
         if t.ahead:
             for p in places:
                 prefetch(p + t.ahead)

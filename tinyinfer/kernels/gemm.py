@@ -1,0 +1,329 @@
+"""C = A B in float32.
+
+    for block in range(0, rows, some):               # so many that A[block] takes half of the second cache
+        pack A[block]                                # to (k / 16, some, 16)
+        for panel in range(0, columns, 32):
+            pack B[:, panel]                         # to (k, 32); if it was not given so
+            for tile in block:                       # 14 rows, or as the registers allow
+                sums = bias
+                for i in range(k):                   # in registers
+                    sums += A[tile, i] * B[i, panel]
+                C[tile, panel] = activation(sums)
+
+What is packed lies in the order in which it is read. The sum over k is not split. The last tile of
+rows overlaps the one before; the last panel is copied from a tile of its own. A row by a matrix, and a
+matrix by a column, are below: they take as long as it takes to read the matrix once.
+"""
+
+from functools import cache
+from math import prod
+
+import numpy as np
+
+from ..core.spec import Spec
+from ..ops.linalg import MatMul
+from ..ops.packed import Columns, Packed
+from . import tile
+from .gemv import vector_run
+from .kernel import Cost, Kernel, forms, kernel
+from .native import bound, into_another, native
+from .reorder import to_lanes
+from .simd import (
+    BYTES,
+    LANES,
+    at,
+    broadcast,
+    load,
+    load_some,
+    loop,
+    micro,
+    number,
+    prefetch,
+    registers,
+    relu,
+    select,
+    store,
+    store_some,
+)
+from .static import Static, StaticType
+from .threads import parts as parts_for
+
+VECTORS = tile.shape(LANES, 2)[1]  # of a panel
+WIDE = LANES * VECTORS
+LINE = BYTES * VECTORS
+SHIFT = WIDE.bit_length() - 1
+CACHE = 1 << 20  # bytes of the second one
+AHEAD = 16  # lines that are asked for before they are needed
+FLOAT = np.dtype("f4")
+FLOATS = Static(bytes=4, back=0)
+
+ACTIVATIONS = {"": lambda x: x, "relu": relu}
+
+# ---- a tile ----------------------------------------------------------------------------------------
+
+
+HEIGHTS = 1, 2, 4, 6, 8, 10, 12, 14  # of tiles: not all, each is compiled
+
+
+def tile_for(rows, bias="", activation="") -> Static:
+    """`split`: into so many sums, added in the end, if else there were too few to hide what each takes."""
+    rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
+    return tile.tile(rows, vectors, ahead=4096, split=4 if rows < 4 else 1, bias=bias,
+                     activation=activation, by_rows=int(bias == "rows"),
+                     by_columns=int(bias == "columns"))  # fmt: skip
+
+
+def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
+    """C = A B: `rows` rows of the packed A, planes `plane` bytes apart; k lines of B, `apart` bytes
+    apart; of which `left` columns matter."""
+    sums = [start(t, c, row, bias, left), *[tile.none(t) for _ in range(t.split - 1)]]
+    line = registers([b])
+
+    def steps(x, n):
+        for s in range(n):
+            tile.multiply(t, sums[s % t.split], x + 4 * s, line[0] + apart * s, 1)
+        line[0] = line[0] + apart * n
+
+    for block in loop(k + (LANES - 1) >> 4):
+        x = a + plane * block
+        count = k - (block << 4)
+        count = select(count < LANES, count, number(LANES))
+        for four in loop(count >> 2):
+            steps(x + (four << 4), 4)
+        for one in loop(count, count & -4):
+            steps(x + (one << 2), 1)
+    first, *others = sums
+    for more in others:
+        for i, x in enumerate(more):
+            first[i] = first[i] + x
+    tile.put(t, first, c, row, BYTES, lambda x, v: ACTIVATIONS[t.activation](x))
+
+
+def start(t, c, row, bias, left):
+    if t.bias == "columns":
+        line = [load_some(bias + BYTES * v, left - LANES * v) for v in range(t.vectors)]
+        return registers(line * t.rows)
+    if t.bias == "rows":
+        return registers([broadcast(bias + 4 * r) for r in range(t.rows) for _ in range(t.vectors)])
+    if t.bias == "there":
+        places = [c + row * r + BYTES * v for r in range(t.rows) for v in range(t.vectors)]
+        return registers(map(load, places))
+    return tile.none(t)
+
+
+@micro
+def product(t, a, plane, k, b, apart, c, row, bias, left):
+    multiplied(t, a, plane, k, b, apart, c, row, bias, left)
+
+
+@micro
+def narrow_product(t, a, plane, k, b, apart, c, row, bias, left):
+    """Of one vector."""
+    t = StaticType({**t.what, "vectors": 1})
+    multiplied(t, a, plane, k, b, apart, c, row, bias, left)
+
+
+@micro
+def put_some(t, c, row, columns, x):
+    """A tile to where it belongs, as far as there are columns."""
+    for r in range(t.rows):
+        for v in range(t.vectors):
+            some = columns - LANES * v
+            store_some(c + row * r + BYTES * v, load(x + (LINE * r + BYTES * v)), some)
+
+
+# ---- packing ---------------------------------------------------------------------------------------
+
+
+@micro
+def pack_rows(x, pitch, rows, columns, to, plane, line):
+    for j in loop(columns + (WIDE - 1) >> SHIFT):
+        from_, to_ = x + LINE * j, to + plane * VECTORS * j
+        left = columns - WIDE * j
+        full = select(left >= WIDE, rows, number(0))
+        for r in loop(full):
+            prefetch(from_ + pitch * (r + AHEAD))
+            for v in range(VECTORS):
+                store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))
+        for r in loop(rows, full):
+            for v in range(VECTORS):
+                some = load_some(from_ + pitch * r + BYTES * v, left - LANES * v)
+                store(to_ + plane * v + line * r, some)
+
+
+@native
+def pack(x, turned, pitch, rows, columns, to, plane, line):
+    """to[j, r, l] = x[r, 16 j + l]; or x[16 j + l, r], if it lies that way. Planes j are written
+    VECTORS at a time."""
+    if turned:
+        for j in range(0, columns, LANES):
+            to_lanes(FLOATS, x + pitch * j, pitch, min(LANES, columns - j), to + plane * (j // LANES),
+                     line, LANES, rows, 0, (rows + 15) // LANES)  # fmt: skip
+    else:
+        pack_rows(x, pitch, rows, columns, to, plane, line)
+
+
+# ---- the loops -------------------------------------------------------------------------------------
+
+GIVEN, ROWS, TURNED, THERE = range(
+    4
+)  # B: packed, by rows, by columns, by rows and not to be packed
+
+
+@native
+def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, left, edge):
+    """All tiles of a block of rows, by one panel."""
+    for i in range(0, rows, t.rows):
+        i = min(i, rows - t.rows)
+        x, y = a + BYTES * i, c + row * i
+        z = bias + column * 4 + t.by_rows * 4 * i
+        if left >= WIDE:
+            product(t, x, plane, k, b, apart, y, row, z, left)
+        else:
+            if left <= LANES:
+                narrow_product(t, x, plane, k, b, apart, edge, LINE, z, left)
+            else:
+                product(t, x, plane, k, b, apart, edge, LINE, z, left)
+            put_some(t, y, row, left, edge)
+
+
+@native
+def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, right, by, some, kept):
+    """from_a, from_b: where the matrices of each product begin; `by`: what is split: products, rows
+    or columns; `some` rows are packed at a time, and `kept` panels."""
+    panels, tiles = (n + WIDE - 1) // WIDE, (m + t.rows - 1) // t.rows
+    first, last = share(from_a.size, part, parts, by == 0)
+    top, bottom = share(tiles, part, parts, by == 1)
+    start, stop = share(panels, part, parts, by == 2)
+    top, bottom = top * t.rows, min(bottom * t.rows, m)
+    edge = at(room, part * (room.size // parts))
+    packed = edge + LINE * t.rows
+    plane = BYTES * (min(some, m) | 1)  # an odd number of lines of cache: no two planes compete
+    panel = packed + plane * planes(k)
+    for i in range(first, last):
+        for block in range(top, bottom, some):
+            rows = max(t.rows, min(some, bottom - block))
+            row = min(block, m - rows)
+            x = at(a, from_a[i])
+            if m > 1:
+                x, pitch = (x + 4 * row, 4 * m) if left else (x + 4 * row * k, 4 * k)
+                pack(x, left, pitch, rows, k, packed, plane, BYTES)
+                x = packed
+            for j in range(start, stop):
+                column = j * WIDE
+                there, apart = panel + (j - start) % kept * k * LINE, LINE
+                if right == GIVEN:
+                    there = at(b, from_b[i] + column * k)
+                elif right == THERE and n - column >= WIDE:
+                    there, apart = at(b, from_b[i] + column), 4 * n
+                elif kept == 1 or block == top:
+                    z = at(b, from_b[i])
+                    z, pitch = (
+                        (z + 4 * k * column, 4 * k) if right == TURNED else (z + 4 * column, 4 * n)
+                    )
+                    pack(
+                        z, int(right == TURNED), pitch, k, min(WIDE, n - column), there, BYTES, LINE
+                    )
+                panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
+                               at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip
+
+
+@native
+def planes(k):
+    """Of a packed A."""
+    return (k + WIDE - 1) // WIDE * VECTORS
+
+
+@native
+def share(n, part, parts, split):
+    if split:
+        return n * part // parts, n * (part + 1) // parts
+    return 0, n
+
+
+NO_BIAS = np.zeros(1, np.float32)
+
+
+def product_kernel(y, a, b, bias="", activation="", given=False):
+    """y = activation(a b + bias), of specs; or None. The bias is a third input, of one number for each
+    of the "rows" or "columns"; `given`: b is the spec of a matrix that comes in the form Columns."""
+    if {s.dtype for s in (y, a, b)} != {FLOAT}:
+        return None
+    (*batch, m, n), k = y.shape, a.shape[-1]
+    from_a, from_b = (offsets(x.shape, batch) for x in (a, b))
+    if len(b.shape) == 2 and bias != "rows":  # one b: all rows are those of one matrix
+        m, from_a, from_b = m * prod(batch), np.zeros(1, int), from_b[:1]
+    t = tile_for(m, bias, activation)
+    flops = 2 * len(from_a) * m * k * n
+    lengths = len(from_a), -(-m // t.rows), -(-n // WIDE)
+    by = lengths.index(max(lengths))
+    parts = parts_for(flops, lengths[by])
+    some = max(1, CACHE // 2 // max(1, 4 * k) // t.rows) * t.rows
+    once = m <= some or by == 1 and m <= some * parts
+    kept = 0 if given else 1 if once else -(-lengths[2] // (parts if by == 2 else 1))
+    room = t.rows * WIDE + planes.py_func(k) * LANES * (min(some, m) | 1) + kept * k * WIDE
+
+    def run_for(left, right):
+        if not (given or bias or activation) and 1 in (m, n):
+            return vector_run(from_a, from_b, m, k, n, left, right)
+        right = GIVEN if given else TURNED if right else THERE if m <= 2 * t.rows else ROWS
+        return bound(gemm, t, (from_a, from_b, m, k, n, left, right, by, some, max(1, kept)), parts)
+
+    bytes_ = 4 * (m * k + k * n + m * n) * len(from_a)
+    wanted = m * n / max(1, lengths[1] * t.rows * lengths[2] * WIDE)  # of what is computed
+    run = Run(run_for, given, bool(bias), flat=len(from_a) == 1)
+    return Kernel("gemm", run, (Spec((parts, room), FLOAT),), cost=Cost(flops, bytes_, 0.9 * wanted))
+
+
+def offsets(shape, batch):
+    """Where the matrix of each product begins, in numbers."""
+    *own, m, n = shape
+    each = np.arange(prod(own), dtype=np.int64).reshape(own) * (m * n)
+    return np.ascontiguousarray(np.broadcast_to(each, batch)).reshape(-1)
+
+
+class Run:
+    """It looks how the matrices lie."""
+
+    def __init__(self, run_for, given, bias, flat):
+        self.run_for, self.given, self.bias, self.flat = cache(run_for), given, bias, flat
+
+    def __call__(self, y, a, b, *more):
+        if not y.flags.c_contiguous:
+            return into_another(self, y, (a, b, *more))
+        a, left = by_rows(a) if len(a.shape) == 2 or not self.flat else (np.ascontiguousarray(a), 0)
+        b, right = (b, 0) if self.given else by_rows(b)
+        if not self.bias:
+            more = NO_BIAS, *more
+        self.run_for(left, right)(as_matrix(y), as_matrix(a), as_matrix(b), *more)
+
+
+def by_rows(x):
+    """(x as it lies in memory, 1 if that is its columns)"""
+    if x.flags.c_contiguous:
+        return x, 0
+    turned = x.swapaxes(-1, -2)
+    return (turned, 1) if turned.flags.c_contiguous else (np.ascontiguousarray(x), 0)
+
+
+def as_matrix(x):
+    """So that there is one code for all numbers of dimensions."""
+    return x if x.ndim == 2 else x.reshape(1, -1)
+
+
+@kernel(MatMul)
+def find(op, y, a, b):
+    return product_kernel(y, a, b)
+
+
+@kernel(Packed)
+def find_packed(op, y, a, p):
+    if isinstance(op.op, MatMul) and op.form == Columns(WIDE):
+        return product_kernel(y, a, Spec(op.shape, p.dtype), given=True)
+
+
+@forms(MatMul)
+def panels(op, y, a, b):
+    """A right factor that does not change."""
+    if len(b.shape) == 2 and a.dtype == b.dtype == FLOAT:
+        yield Columns(WIDE)
