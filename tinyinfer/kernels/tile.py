@@ -45,7 +45,9 @@ def tile(rows, vectors, step=BYTES, steps=4, integer=False, ahead=0, **more) -> 
 
 def shape(width, blocks, integer=False, among=range(1, 17)) -> tuple[int, int]:
     """(rows, vectors) for lines of `width` rows and `blocks` vectors: what the registers hold, with
-    little of it in vain. Numbers of rows are from `among`, which has a one."""
+    little of it in vain. Where lines differ, `width` are the widths of all of them. Numbers of rows
+    are from `among`, which has a one."""
+    widths = width if isinstance(width, tuple) else (width,)
     per = LANES // HOST.lanes  # registers for one vector
     vectors = 2 if per == 1 and HOST.registers == 32 and blocks % 2 == 0 else 1
     spare = 1 if HOST.fma else 2  # a broadcast; a product, where it is not fused with the sum
