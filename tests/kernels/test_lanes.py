@@ -6,7 +6,7 @@ from kernel_check import agrees, carried_out
 
 from tinyinfer.core.spec import Spec, spec_of
 from tinyinfer.kernels import lanes, threads
-from tinyinfer.ops.conv import Conv2d, Conv2dInput
+from tinyinfer.ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from tinyinfer.ops.layout import In, pack
 
 FLOAT = np.dtype("f4")
@@ -57,6 +57,12 @@ def test_gradient_by_the_input(x, w, conv):
     agrees(lanes.find_input, In(Conv2dInput(conv, x), LAYOUT, x[0]), g, randoms(*w))
 
 
+@pytest.mark.parametrize("x, w, conv", CASES[:-1])
+def test_gradient_by_the_weights(x, w, conv):
+    op = In(Conv2dWeight(conv, w), LAYOUT, x[0])
+    agrees(lanes.find_weight, op, laid(randoms(*result(conv, x, w))), laid(randoms(*x)))
+
+
 def test_nan_and_infinity_stay_in_their_images():
     conv = Conv2d(padding=((1, 1), (1, 1)))
     x, w = randoms(17, 2, 6, 7), randoms(3, 2, 3, 3)
@@ -64,6 +70,8 @@ def test_nan_and_infinity_stay_in_their_images():
     agrees(lanes.find, In(conv, LAYOUT, 17), laid(x), w)
     g = Conv2dInput(conv, (17, 3, 6, 7))
     agrees(lanes.find_input, In(g, LAYOUT, 17), laid(x), w.reshape(2, 3, 3, 3))
+    g = randoms(17, 3, 6, 7)
+    agrees(lanes.find_weight, In(Conv2dWeight(conv, w.shape), LAYOUT, 17), laid(g), laid(x))
 
 
 def test_images_that_do_not_exist_stay_zeros():
@@ -76,17 +84,21 @@ def test_images_that_do_not_exist_stay_zeros():
     assert np.isnan(y[0, 1, :, :, :3]).all() and not y[..., 3:].any()
 
 
-@pytest.mark.parametrize("find, make", [(lanes.find, Conv2d), (lanes.find_input, None)])
-def test_threads_change_no_bit(find, make, monkeypatch):
-    x, w, conv = (37, 5, 7, 6), (7, 5, 3, 3), Conv2d(padding=((1, 1), (1, 1)))
-    op = In(conv if make else Conv2dInput(conv, x), LAYOUT, 37)
-    x, w = laid(randoms(*(x if make else result(conv, x, w)))), randoms(*w)
-    specs = op.infer(spec_of(x), spec_of(w)), spec_of(x), spec_of(w)
-    made = []
-    for n in 1, 2, 3:
-        monkeypatch.setattr(threads, "parts", lambda operations, most, n=n: n)
-        made.append(carried_out(find(op, *specs), op, x, w))
-    assert (made[0] == made[1]).all() and (made[0] == made[2]).all()
+def test_threads_change_no_bit(monkeypatch):
+    conv, w = Conv2d(padding=((1, 1), (1, 1))), randoms(6, 5, 3, 3)
+    x = randoms(37, 5, 7, 6)
+    g, x = laid(randoms(*result(conv, x.shape, w.shape))), laid(x)
+    for find, op, *xs in [
+        (lanes.find, conv, x, w),
+        (lanes.find_input, Conv2dInput(conv, (37, 5, 7, 6)), g, w),
+        (lanes.find_weight, Conv2dWeight(conv, w.shape), g, x),
+    ]:
+        op, made = In(op, LAYOUT, 37), []
+        for n in 1, 2, 3:
+            monkeypatch.setattr(threads, "parts", lambda operations, most, n=n: n)
+            specs = [spec_of(x) for x in xs]
+            made.append(carried_out(find(op, op.infer(*specs), *specs), op, *xs))
+        assert (made[0] == made[1]).all() and (made[0] == made[2]).all()
 
 
 @pytest.mark.parametrize("x", [(3, 2, 7, 9), (16, 2, 6, 6), (2, 3, 2, 3)])

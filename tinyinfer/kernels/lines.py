@@ -1,0 +1,279 @@
+"""Convolutions, and both their gradients, a line of the image at a time.
+
+    for image, i in images, lines of y:              # threads share the work here
+        for j in tiles of vectors of the line:
+            for o in tiles of filters:
+                for c, k in channels, rows of the filters inside the image:
+                    for l, f, b in taps, filters and vectors of the tile:          # unrolled
+                        sums[f, b] += w[o + f, c, k, l] * x[image, c, s i + d k - p, s (j + b) + d l - p]
+
+A number of w stands in all lanes, as it is. The lanes of a vector are sixteen images (`lanes.py`) or
+sixteen neighbouring columns (`rows.py`). Each line is a program of its own: how many columns there are,
+and which taps of each lie inside the image, the compiler knows. So padding costs nothing, and no copy
+of x is made. How many lines, channels and images there are it is told when it runs. What would be
+beyond the image is not multiplied, by infinite weights neither.
+
+The gradient by x is the same sum with other places: of line h it takes the lines (h + p - d k) / s of g.
+"""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+
+from .host import HOST
+from .native import native
+from .simd import (
+    LANES,
+    Value,
+    at,
+    below,
+    broadcast,
+    call,
+    f32x16,
+    first_lanes,
+    fma,
+    i1,
+    i32,
+    load,
+    loop,
+    maximum,
+    micro,
+    pointer,
+    registers,
+    relu,
+    select,
+    splat,
+    store,
+    store_some,
+    zeros,
+)
+from .static import Static
+
+SUMS = min(
+    21, HOST.registers * HOST.lanes // LANES * 3 // 4
+)  # at most; the rest holds what is loaded
+ACTIVATIONS = {"": lambda x: x, "relu": relu}
+
+# ---- which columns meet which taps -----------------------------------------------------------------
+
+
+def line(conv, columns, taps, seen, images, **more) -> Static:
+    """A line of so many columns of y, from one of x of which `seen` are. `images`: whether these are
+    in the lanes, or else columns are. Of filters that are `width` vectors wide."""
+    more = {"back": 0, "bias": 0, "activation": "", "pool": 0, "apart": 0} | more
+    return Static(columns=columns, taps=taps, seen=seen, images=int(images), pixel=64 if images else 4,
+                  stride=conv.stride[1], padding=conv.padding[1][0], dilation=conv.dilation[1],
+                  **more)  # fmt: skip
+
+
+class Run(NamedTuple):
+    """Tiles of a line that do the same, up to their places."""
+
+    first: int  # column of y
+    count: int
+    step: int  # columns from tile to tile
+    vectors: tuple  # (column from the first, lanes that are meant)
+    pairs: tuple  # (vector of the tile, tap, column of x from `seen`, first lane, end of lanes)
+    seen: int
+    seen_step: int
+
+
+def runs(t, taps=None) -> list[Run]:
+    found = []
+    vectors = vectors_of(t)
+    for i in [*range(0, len(vectors) - t.width, t.width), len(vectors) - t.width]:
+        tile = a_tile(t, vectors[i : i + t.width], range(t.taps) if taps is None else taps)
+        if found and (longer := joined(found[-1], tile)):
+            found[-1] = longer
+        else:
+            found.append(tile)
+    return found
+
+
+def vectors_of(t):
+    """(column of y, lanes). The last vector of columns overlaps another, unless they are to be
+    `apart`; as the last tile may, if the width does not divide them."""
+    if t.images:
+        return [(j, LANES) for j in range(t.columns)]
+    if t.apart or t.columns < LANES:
+        return [(j, min(LANES, t.columns - j)) for j in range(0, t.columns, LANES)]
+    return [(min(j, t.columns - LANES), LANES) for j in range(0, t.columns, LANES)]
+
+
+def a_tile(t, vectors, taps) -> Run:
+    first = vectors[0][0]
+    pairs = [(b, *met) for b, (j, n) in enumerate(vectors) for met in inside(t, j, n, taps)]
+    seen = min((q for _, _, q, *_ in pairs), default=0)
+    pairs = tuple((b, l, q - seen, *lanes) for b, l, q, *lanes in pairs)
+    return Run(first, 1, 0, tuple((j - first, n) for j, n in vectors), pairs, seen, 0)
+
+
+def inside(t, column, lanes, taps):
+    """(tap, column of x, first lane, end of lanes) that a vector of y sums."""
+    for l in taps:
+        q, rest = t.stride * column + t.dilation * l - t.padding, 0
+        if t.back:
+            q, rest = divmod(column + t.padding - t.dilation * l, t.stride)
+        if t.images:
+            some = (0, LANES) if 0 <= q < t.seen else (0, 0)
+        else:
+            some = max(0, -q), min(lanes, t.seen - q)
+        if not rest and some[0] < some[1]:
+            yield l, q, *some
+
+
+def joined(run, tile) -> Run | None:
+    step, seen_step = tile.first - run.first, tile.seen - run.seen
+    if run.count > 1:
+        step, seen_step = run.step, run.seen_step
+    follows = (run.count * step, run.count * seen_step) == (
+        tile.first - run.first,
+        tile.seen - run.seen,
+    )
+    if follows and (run.vectors, run.pairs) == (tile.vectors, tile.pairs):
+        return run._replace(count=run.count + 1, step=step, seen_step=seen_step)
+
+
+def tile_of(filters, vectors, multiple=1):
+    """(filters, vectors) of a tile. Two multiply-adds begin in a cycle, if there are ten to wait for;
+    what is loaded takes some time too."""
+
+    def cost(tile):
+        f, b = tile
+        return -(-filters // f) * -(-vectors // b) * (max(f * b, 10) + (f + b) / 10)
+
+    some = range(1, max(1, filters) + 1), range(1, vectors + 1)
+    fits = lambda f, b: f * b <= SUMS and (b % multiple == 0 or b == vectors)
+    tiles = [(f, b) for f in some[0] for b in some[1] if fits(f, b)]
+    return min(tiles or [(1, min(multiple, vectors))], key=cost)
+
+
+def load_lanes(address, first, end) -> Value:
+    """Zeros in the others, which are not touched in memory."""
+    if (first, end) == (0, LANES):
+        return load(address)
+    mask = ir.Constant(ir.VectorType(i1, LANES), [first <= l < end for l in range(LANES)])
+    v = f32x16.ir
+    return call(_masked_load, v, pointer(address, v), ir.Constant(i32, 1), mask, zeros())
+
+
+_masked_load = "llvm.masked.load.v16f32.p0"
+
+# ---- a line ----------------------------------------------------------------------------------------
+
+
+class Steps(NamedTuple):
+    """In bytes."""
+
+    y_filter: int
+    x_channel: int
+    x_row: int  # from a row of the filter, that lies inside the image, to the next
+    w_filter: int
+    w_channel: int
+    w_row: int
+
+
+@micro
+def one_line(t, y, x, w, bias, filters, channels, rows, images, second, steps):
+    """So many rows of the filters lie inside the image. `second`: of two lines of a pool."""
+    steps = Steps(*steps)
+    there = first_lanes(images)
+    for run in runs(t):
+        for i in loop(run.count):
+            x_tile = x + (i * (t.pixel * run.seen_step) + t.pixel * run.seen)
+            y_tile = y + (i * (t.pixel * run.step >> t.pool) + (t.pixel * run.first >> t.pool))
+            for j in loop((filters + (t.filters - 1)) // t.filters):
+                f = below(j * t.filters, filters - t.filters)  # the last tile may overlap another
+                sums = start(t, bias + f * 4)
+                add_taps(t, run, sums, x_tile, w + f * steps.w_filter, channels, rows, steps)
+                put(t, run, sums, y_tile + f * steps.y_filter, steps.y_filter, there, second)
+
+
+def start(t, bias):
+    numbers = [broadcast(bias + 4 * f) if t.bias else zeros() for f in range(t.filters)]
+    return registers([x for x in numbers for _ in range(t.width)])
+
+
+def add_taps(t, run, sums, x, w, channels, rows, steps):
+    for c in loop(channels):
+        for k in loop(rows):
+            line, numbers = x + c * steps.x_channel + k * steps.x_row, w + c * steps.w_channel
+            numbers, seen = numbers + k * steps.w_row, {}
+            for l in range(t.taps):
+                met = [(b, place) for b, tap, *place in run.pairs if tap == l]
+                for _, (q, *lanes) in met:
+                    if (q, *lanes) not in seen:
+                        seen[q, *lanes] = load_lanes(line + t.pixel * q, *lanes)
+                for f in range(t.filters if met else 0):
+                    number = broadcast(numbers + steps.w_filter * f + 4 * l)
+                    for b, place in met:
+                        s = f * t.width + b
+                        sums[s] = fma(number, seen[tuple(place)], sums[s])
+
+
+def put(t, run, sums, y, apart, there, second):
+    """Images that do not exist are zeros, not what becomes of zeros."""
+    for f in range(t.filters):
+        line = [sums[f * t.width + b] for b in range(t.width)]
+        if t.pool:
+            line = [maximum(a, b) for a, b in zip(line[::2], line[1::2])]
+        for (j, lanes), v in zip(run.vectors, line):
+            place, v = y + apart * f + t.pixel * j, ACTIVATIONS[t.activation](v)
+            if t.pool:
+                v = select(splat(second) > 0, maximum(v, load(place)), v)
+            if lanes < LANES:
+                store_some(place, v, lanes)
+            else:
+                store(place, select(there, v, zeros()) if t.images else v)
+
+
+# ---- all lines -------------------------------------------------------------------------------------
+
+
+class Work(NamedTuple):
+    images: int
+    groups: int
+    stride: int  # here, and in what follows, of rows
+    padding: int
+    dilation: int
+    row: int  # rows of the filter from one that lies inside the image to the next
+    seen: int  # rows of the image meanwhile
+
+
+@native
+def rows_inside(t, i, kernel, height, work):
+    """(how many rows of the filter line i sees, the first of them, and of the image)"""
+    count = first = seen = 0
+    for k in range(kernel):
+        r = work.stride * i + work.dilation * k - work.padding
+        if t.back:
+            r = i + work.padding - work.dilation * k
+            if r % work.stride:
+                continue
+            r //= work.stride
+        if 0 <= r < height:
+            if not count:
+                first, seen = k, r
+            count += 1
+    return count, first, seen
+
+
+@native
+def convolve(t, part, parts, y, x, w, bias, work):
+    pixel, blocks, lines, height = t.pixel // 4, y.shape[0], y.shape[2], x.shape[2]
+    filters, channels = y.shape[1] // work.groups, x.shape[1] // work.groups
+    y_line, x_line, tap = y.shape[3] * pixel, t.seen * pixel, w.shape[2] * t.taps
+    w_filter, w_channel = (tap, w.shape[1] * tap) if t.back else (w.shape[1] * tap, tap)
+    steps = (4 * lines * y_line, 4 * height * x_line, 4 * work.seen * x_line,
+             4 * w_filter, 4 * w_channel, 4 * work.row * t.taps)  # fmt: skip
+    for n in range(blocks * lines * part // parts, blocks * lines * (part + 1) // parts):
+        b, i = divmod(n, lines)
+        for second in range(1 + t.pool):
+            rows, k, r = rows_inside(t, i * (1 + t.pool) + second, w.shape[2], height, work)
+            for g in range(work.groups):
+                one_line(t,
+                         at(y, (b * y.shape[1] + g * filters) * lines * y_line + i * y_line),
+                         at(x, ((b * x.shape[1] + g * channels) * height + r) * x_line),
+                         at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
+                         filters, channels, rows, min(16, work.images - 16 * b), second,
+                         steps)  # fmt: skip
