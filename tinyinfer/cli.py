@@ -10,6 +10,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
+from time import perf_counter
 from typing import Annotated
 
 import typer
@@ -20,9 +21,11 @@ from rich.table import Table
 from . import data as datasets
 from . import reproduce as tables
 from . import train as training
+from .core.trace import no_grad
 from .errors import TinyinferError
-from .ops import manual_seed
+from .ops import manual_seed, zeros
 from .runtime import machine as machines
+from .runtime.compile import compile as compiled
 from .runtime.compile import prepared
 from .runtime.memory import PLANNERS, SHARED
 from .runtime.order import POLICIES
@@ -94,6 +97,8 @@ Batch     = Annotated[int, typer.Option(min=1, help="Images at once.")]
 ByPlanner = Annotated[Memory, typer.Option("--memory", metavar="PLANNER", help=f"{', '.join(Memory)}.")]
 ByPolicy  = Annotated[Order, typer.Option("--order", metavar="POLICY", help=f"{', '.join(Order)}.")]
 Arena     = Annotated[Path | None, typer.Option("--out", help="Draw the arena: .svg, .png or .pdf.", show_default=False)]
+Batches   = Annotated[list[int], typer.Option("--batch", min=1, help="Images at once; may be given several times.")]
+Autotune  = Annotated[bool, typer.Option("--autotune", help="Time the kernels that could serve, and remember which is fastest.")]
 Compare   = Annotated[bool, typer.Option("--compare", help="Draw it by all planners, side by side.")]
 Json      = Annotated[Path | None, typer.Option(help="Write the plan for tools.", show_default=False)]
 Seeds     = Annotated[int | None, typer.Option(min=1, help="How many runs of each network.", show_default="3")]
@@ -283,6 +288,20 @@ def plan(
         console.print(made.draw(out, compare=compare))
     if json:
         console.print(made.save(json))
+
+
+@app.command()
+def warmup(models: ModelFiles, batch: Batches = (1, 64), autotune: Autotune = False):
+    """Compile what these networks need, so that their first call is as quick as the others."""
+    for path in models:
+        file = training.modelfile.load(path)
+        for n in batch:
+            start, x = perf_counter(), zeros(n, *file.input_shape)
+            fast = compiled(file.build().eval(), kernels="fast", autotune=autotune)
+            with no_grad(), console.status(f"{file.name}, batch {n}"):
+                fast(x)
+            took = f"{perf_counter() - start:.1f} s"
+            console.print(f"{file.name}, batch {n}: {len(fast.plan.order.steps)} steps, {took}")
 
 
 @app.command()

@@ -56,7 +56,8 @@ def compile(
     packed for it. `autotune=True` times them, once for this CPU. A kernel that rounds more than sums in
     another order do, as Winograd's does, is admitted up to `max_relative_error` (by default 2e-6).
     `kernels="numpy"` keeps to NumPy, whose results are those of eager code bit for bit; "fast" ones,
-    the default, are compiled by Numba when they are first used, and kept on disk.
+    the default, are compiled by Numba when they are first used, and kept on disk. What is usual can be
+    said in the environment: TINYINFER_KERNELS=numpy.
 
     What States become is written over what they were, so that another thread which reads them meanwhile
     sees some of both. Raises ArgumentError for options that do not exist, GraphError where a gradient

@@ -13,6 +13,7 @@ depend on its neighbours, and what lies between two of them is not reordered.
 """
 
 import json
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,8 +114,9 @@ class Selection:
 NUMPY = Selection(fast=False)
 
 
-def selected(what, kernels="fast", autotune=False, max_relative_error=2e-6) -> Selection:
+def selected(what, kernels=None, autotune=False, max_relative_error=2e-6) -> Selection:
     """Of the options of ti.compile and ti.plan."""
+    kernels = kernels or os.environ.get("TINYINFER_KERNELS", "fast")
     if kernels not in ("fast", "numpy"):
         raise ArgumentError(f"{what}: kernels are 'fast' or 'numpy', not {kernels!r}")
     return Selection(bool(autotune), max_relative_error, kernels == "fast")

@@ -1,0 +1,176 @@
+"""Choosing kernels: by cost, by timing, within an error; with layouts and packed weights."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinyinfer as ti
+from tinyinfer import nn
+from tinyinfer.core.op import Op
+from tinyinfer.core.spec import Spec
+from tinyinfer.graph.passes import split
+from tinyinfer.kernels import kernel as kernels
+from tinyinfer.kernels.kernel import Cost, Kernel
+from tinyinfer.ops.layout import In, Reorder
+from tinyinfer.ops.packed import Packed
+from tinyinfer.runtime import select as selecting
+from tinyinfer.runtime.machine import ASSUMED
+from tinyinfer.runtime.plan import Plan
+from tinyinfer.runtime.select import Selection, select
+
+
+class Twice(Op):
+    """y = 2 x, by as many kernels as a test registers"""
+
+    def infer(self, x):
+        return x
+
+    def forward(self, x):
+        return x * 2
+
+
+@pytest.fixture
+def ways(monkeypatch, tmp_path):
+    """register(name, seconds, error): a kernel of Twice that should take so long, and counts its runs."""
+    monkeypatch.setitem(kernels.KERNELS, Twice, [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(selecting, "TUNED", {})
+    counts = {}
+
+    def register(name, seconds, error=0.0, wait=0):
+        def run(y, x):
+            counts[name] = counts.get(name, 0) + 1
+            for _ in range(wait):
+                np.multiply(x, 2, y)
+            np.multiply(x, 2, y)
+
+        def find(op, y, x):
+            return Kernel(name, run, cost=Cost(seconds * ASSUMED.peak, 0, 1.0), error=error)
+
+        kernels.KERNELS[Twice].insert(0, find)
+        return counts
+
+    return register
+
+
+def chosen(**options):
+    graph = ti.trace(Twice(), ti.ones(64))
+    (step,) = graph.steps
+    return Selection(**options).kernel(step).name
+
+
+def test_the_cheapest_is_chosen(ways):
+    ways("slow", 1e-3)
+    ways("fast", 1e-7)
+    ways("middling", 1e-5)
+    assert chosen() == "fast"
+    assert chosen(fast=False) == "definition"
+
+
+def test_no_kernel_that_rounds_too_much(ways):
+    ways("careful", 1e-7)
+    ways("careless", 1e-8, error=1e-5)
+    assert chosen() == "careful"
+    assert chosen(max_relative_error=1e-5) == "careless"
+    for wrong in (-1, 1, float("nan")):
+        with pytest.raises(ti.ArgumentError, match="max_relative_error is a number from 0 to 1"):
+            Selection(max_relative_error=wrong)
+
+
+def test_timings_are_remembered(ways, tmp_path, monkeypatch):
+    ways("thought to be fast", 1e-9, wait=3000)
+    counts = ways("thought to be slow", 1e-3)
+    assert chosen() == "thought to be fast" and not counts
+    assert chosen(autotune=True) == "thought to be slow" and len(counts) == 2
+    known = json.loads((tmp_path / "tinyinfer" / "kernels.json").read_text())
+    ((names),) = [list(times) for times in known.values()]
+    assert any("thought to be slow: Twice() float32[64]" in name for name in names)
+    counts.clear()
+    monkeypatch.setattr(selecting, "TUNED", {})  # as in another process
+    assert chosen(autotune=True) == "thought to be slow" and not counts
+    (tmp_path / "tinyinfer" / "kernels.json").write_text("{damaged")
+    monkeypatch.setattr(selecting, "TUNED", {})
+    assert chosen(autotune=True) == "thought to be slow" and counts
+
+
+def test_a_plan_says_what_was_chosen_and_before_what(ways):
+    ways("slow", 1e-3)
+    ways("fast", 1e-7)
+    graph = ti.trace(Twice(), ti.ones(64))
+    plan = Plan(graph, selection=Selection())
+    (row,) = plan.rows
+    assert row.why == "1.1 µs; definition 2.06 µs" and row.why in str(plan)
+    assert ti.plan(graph, kernels="numpy").rows[0].why == ""
+
+
+def network(channels=32, size=14):
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(channels * (size // 2) ** 2, 10),
+    ).eval()  # fmt: skip
+
+
+def ops_of(graph):
+    return [n.op for n in graph.steps]
+
+
+def test_weights_are_packed_once_and_images_reordered_at_the_ends():
+    net, x = network(), ti.randn(1, 3, 14, 14)
+    with ti.no_grad():
+        graph = ti.optimize(ti.trace(net, x), ["strip", "fold"])
+        after = select(graph)
+        assert after.history[-1].name == "select"
+        prologue, body = split(after)
+        assert any(isinstance(op, Packed) for op in ops_of(body))
+        assert not any(isinstance(op, Packed) for op in ops_of(prologue))
+        moved = [op for op in ops_of(body) if isinstance(op, Reorder)]
+        assert len(moved) <= 2
+        wanted = net(x).numpy()
+        for got in after.run(x.numpy()), ti.compile(net, kernels="fast")(x).numpy():
+            assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def test_numpy_alone_leaves_a_graph_as_it_is():
+    graph = ti.trace(network(), ti.randn(1, 3, 14, 14))
+    assert select(graph, Selection(fast=False)) is graph
+
+
+def test_the_environment_says_what_is_usual(monkeypatch):
+    monkeypatch.setenv("TINYINFER_KERNELS", "numpy")
+    assert not selecting.selected("compile").fast
+    assert selecting.selected("compile", kernels="fast").fast
+    monkeypatch.setenv("TINYINFER_KERNELS", "cuda")
+    with pytest.raises(
+        ti.ArgumentError, match="compile: kernels are 'fast' or 'numpy', not 'cuda'"
+    ):
+        selecting.selected("compile")
+
+
+def test_trained_weights_cost_their_packing():
+    """What a step of the optimizer changes would be packed each time."""
+    w = ti.State(np.ones((64, 64), np.float32), requires_grad=True)
+
+    def step(x):
+        w.assign(w - 0.1 * ti.grad((x @ w).sum(), w))
+        return x @ w
+
+    graph = ti.trace(step, ti.ones(1, 64))
+    prologue, body = split(select(graph))
+    assert not any(isinstance(op, Packed) for op in ops_of(prologue))
+    step = ti.compile(step, kernels="fast")
+    for _ in range(2):
+        assert np.allclose(step(ti.ones(1, 64)).numpy(), 64 * (w.numpy()[0, 0]), rtol=1e-5)
+
+
+def test_the_first_convolution_reads_the_image_as_it_came():
+    conv = nn.Conv2d(3, 32, 3, padding=1)
+    x = ti.randn(1, 3, 8, 8)
+    laid_out = In(ti.ops.conv.Conv2d(padding=((1, 1), (1, 1))), "NCHW16c", 3, "NCHW")
+    y = laid_out(x, conv.weight)
+    assert y.spec == Spec((1, 2, 8, 8, 16), np.dtype("float32"))
+    back = Reorder("NCHW16c", "NCHW", 32)(y)
+    assert np.allclose(
+        back.numpy() + conv.bias.numpy().reshape(-1, 1, 1), conv(x).numpy(), atol=1e-5
+    )
