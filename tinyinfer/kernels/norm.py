@@ -1,0 +1,65 @@
+"""(x - mean) / sqrt(var + eps): of each group its own mean and variance, or those of a channel.
+
+    for group                               # see groups.py
+        mean, var = ...                     # see reduce.py
+        y = (x - mean) / sqrt(var + eps)    # in double precision, rounded once
+
+Of channels it is a chain of elementwise steps, in which a channel has one number of each (chain.py).
+"""
+
+from math import prod
+
+from ..core.spec import Spec
+from ..ops.norm import BatchNorm, LayerNorm
+from . import threads
+from .chain import chain
+from .groups import get, groups, sizes_of, static, units
+from .kernel import Cost, Kernel, kernel
+from .native import bound, native
+from .program import Program
+from .reduce import mean, squared_distance
+from .simd import call, micro, narrow, wide
+
+
+@native
+def normalize(t, part, parts, y, x, k0, r0, k1, r1):
+    normalize_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@micro
+def normalize_groups(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        means = mean(g, x)
+        rates = [rate(s / g.count + t.eps) for s in squared_distance(g, x, means)]
+        distance = lambda v, at, lanes: wide(get(x + at, lanes)) - means[v]  # noqa: B023
+        g.write(y, lambda v, *at: narrow(distance(v, *at) * rates[v]))  # noqa: B023
+
+
+def rate(x):
+    """1 / sqrt(x)"""
+    return 1.0 / call("llvm.sqrt.v16f64", x.ir.type, x)
+
+
+@kernel(LayerNorm)
+def layer_norm(op, y, x):
+    sizes = sizes_of(x.shape, op.axes)
+    if sizes is None or x.dtype != "float32":
+        return None
+    t, n = static(sizes, eps=float(op.eps)), prod(x.shape)
+    run = bound(normalize, t, sizes, threads.parts(30 * n, units(t, sizes)))
+    return Kernel("lanes", run, over=(0,), cost=Cost(8 * n, 8 * n, efficiency=0.2))
+
+
+X, MEAN, VAR, W, B = range(5)
+
+
+@kernel(BatchNorm)
+def batch_norm(op, y, x, *channels):
+    if x.dtype != "float32":
+        return None
+    steps = ("sub", X, MEAN), ("add", VAR, float(op.eps)), ("sqrt", 6), ("div", W, 7)
+    steps += ("mul", 5, 8), ("add", 9, B)
+    column = (-1, *[1] * (len(x.shape) - 2))
+    as_column = lambda c: Spec((*c.shape, *column[1:]), c.dtype)
+    operands = (X, x), *((i, as_column(c)) for i, c in enumerate(channels, 1))
+    return chain(Program(operands, steps, (10,)), y, x, *channels)

@@ -1,0 +1,95 @@
+"""Many numbers become one: sums, means, variances, the largest and the smallest of each group.
+
+for group                               # see groups.py
+    y = sum(x)                          # or max(x)
+
+    mean = sum(x) / n                   # the variance goes through a group twice
+    y = sum((x - mean)**2) / (n - correction)
+"""
+
+from math import inf, prod
+
+from ..ops.reduce import Max, Mean, Min, Sum, Var
+from . import threads
+from .groups import get, groups, sizes_of, static, units
+from .kernel import Cost, Kernel, kernel
+from .math import of
+from .native import bound, native
+from .simd import constant, f64x16, first_lanes, maximum, micro, minimum, narrow, select, wide
+
+
+@native
+def sums(t, part, parts, y, x, k0, r0, k1, r1):
+    sum_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@native
+def variances(t, part, parts, y, x, k0, r0, k1, r1):
+    variance_of_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@native
+def extremes(t, part, parts, y, x, k0, r0, k1, r1):
+    extremes_of_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@micro
+def sum_groups(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        g.write_one(y, [narrow(s / g.count if t.mean else s) for s in total(g, x)])
+
+
+@micro
+def variance_of_groups(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        squares = squared_distance(g, x, mean(g, x))
+        g.write_one(y, [narrow(s / (g.count - t.correction)) for s in squares])
+
+
+@micro
+def extremes_of_groups(t, part, parts, y, x, sizes):
+    combine, start = (maximum, -inf) if t.largest else (minimum, inf)
+    for g in groups(t, part, parts, sizes):
+        found = g.fold(combine, of(start), lambda v, at, lanes: get(x + at, lanes, start))
+        g.write_one(y, found)
+
+
+def total(g, x):
+    return g.total(lambda v, at, lanes: wide(get(x + at, lanes)))
+
+
+def mean(g, x):
+    return [s / g.count for s in total(g, x)]
+
+
+def squared_distance(g, x, means):
+    """The sum of (x - mean)**2"""
+
+    def square(v, at, lanes):
+        d = wide(get(x + at, lanes)) - means[v]
+        d = d if lanes is None else select(first_lanes(lanes), d, constant(f64x16, 0))
+        return d * d
+
+    return g.total(square)
+
+
+# ---- which ----------------------------------------------------------------------------------------
+
+KERNELS = {
+    Sum: lambda op: (sums, {"mean": 0}),
+    Mean: lambda op: (sums, {"mean": 1}),
+    Var: lambda op: (variances, {"correction": float(op.correction)}),
+    Max: lambda op: (extremes, {"largest": 1}),
+    Min: lambda op: (extremes, {"largest": 0}),
+}
+
+
+@kernel(*KERNELS)
+def of_groups(op, y, x):
+    sizes = sizes_of(x.shape, op.axes)
+    if sizes is None or x.dtype != "float32":
+        return None
+    f, known = KERNELS[type(op)](op)
+    t, n = static(sizes, **known), prod(x.shape)
+    run = bound(f, t, sizes, threads.parts(20 * n, units(t, sizes)))
+    return Kernel("lanes", run, cost=Cost(2 * n, 4 * n, efficiency=0.1))

@@ -1,0 +1,91 @@
+"""exp(x) / sum exp(x) of each group (see groups.py), and its logarithm.
+
+    for group
+        top = max(x)                        # so that no exp is infinite
+        y = exp(x - top), and their sum
+        y = y / sum                         # or y = x - top - log(sum)
+
+Through a group it goes three times: a cache near the core holds it. In the first turn NaN is passed
+over; in the sum it is found.
+"""
+
+from math import inf, prod
+
+from ..ops.reduce import LogSoftmax, LogSumExp, Softmax
+from . import threads
+from .groups import get, groups, put, sizes_of, static, units
+from .kernel import Cost, Kernel, kernel
+from .math import absolute, exp, log1p, of
+from .native import bound, native
+from .simd import above, micro, narrow, select, wide
+
+
+@native
+def softmax(t, part, parts, y, x, k0, r0, k1, r1):
+    softmaxes(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@native
+def log_softmax(t, part, parts, y, x, k0, r0, k1, r1):
+    log_softmaxes(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@native
+def log_sum_exp(t, part, parts, y, x, k0, r0, k1, r1):
+    log_sum_exps(t, part, parts, y, x, (k0, r0, k1, r1))
+
+
+@micro
+def softmaxes(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        tops = largest(g, x)
+        stored = lambda v, at, lanes: put(y + at, small(x + at, lanes, tops[v]), lanes)  # noqa: B023
+        sums = [narrow(s) for s in g.total(lambda *each: wide(stored(*each)))]  # noqa: B023
+        g.write(y, lambda v, at, lanes: get(y + at, lanes) / sums[v])  # noqa: B023
+
+
+@micro
+def log_softmaxes(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        tops = largest(g, x)
+        logs = log_total(g, x, tops)
+        g.write(y, lambda v, at, lanes: get(x + at, lanes) - tops[v] - logs[v])  # noqa: B023
+
+
+@micro
+def log_sum_exps(t, part, parts, y, x, sizes):
+    for g in groups(t, part, parts, sizes):
+        tops = [select(absolute(top) < inf, top, of(0.0)) for top in largest(g, x)]
+        g.write_one(y, [log + top for log, top in zip(log_total(g, x, tops), tops)])
+
+
+def largest(g, x):
+    keep_old = lambda top, new: above(new, top)
+    return g.fold(keep_old, of(-inf), lambda v, at, lanes: get(x + at, lanes, -inf))
+
+
+def small(address, lanes, top):
+    """exp(x - top), zero where there are no lanes"""
+    return exp(get(address, lanes, -inf) - top)
+
+
+def log_total(g, x, tops):
+    """log(sum(exp(x - top))): the largest is 1, and of the little that the others add nothing is lost."""
+    sums = g.total(lambda v, at, lanes: wide(small(x + at, lanes, tops[v])))
+    return [log1p(narrow(s - 1.0)) for s in sums]
+
+
+# ---- which ----------------------------------------------------------------------------------------
+
+KERNELS = {Softmax: softmax, LogSoftmax: log_softmax, LogSumExp: log_sum_exp}
+
+
+@kernel(*KERNELS)
+def of_groups(op, y, x):
+    sizes = sizes_of(x.shape, op.axes)
+    if sizes is None or x.dtype != "float32":
+        return None
+    t, n = static(sizes), prod(x.shape)
+    parts = threads.parts(60 * n, units(t, sizes))
+    run = bound(KERNELS[type(op)], t, sizes, parts)
+    return Kernel("lanes", run, over=(0,) * (y == x), cost=Cost(30 * n, 8 * n, efficiency=0.3))
