@@ -1,10 +1,12 @@
 """All kernels in machine code. They are loaded when the first kernel is looked for: Numba takes a
 while. Of several for one op the last one is asked first."""
 
-# ruff: noqa: F401
-from . import chain, direct, gemm, lanes, reorder, winograd
 from ..ops.conv import Conv2d
 from ..ops.layout import In
-from .kernel import forms
+from ..ops.packed import Packed
+from . import chain, direct, gemm, lanes, norm, reduce, reorder, softmax, winograd  # noqa: F401
+from .kernel import ended, forms
 
 forms(Conv2d, (In, Conv2d))(direct.forms)
+ended((In, Conv2d), pool=True)(lanes.find)
+ended((Packed, Conv2d), (Packed, In, Conv2d))(direct.find)

@@ -25,7 +25,7 @@ from ..ops.linalg import MatMul
 from ..ops.packed import Columns, Packed
 from . import tile
 from .gemv import vector_run
-from .kernel import Cost, Kernel, forms, kernel
+from .kernel import Cost, Kernel, ended, forms, kernel
 from .native import bound, into_another, native
 from .reorder import to_lanes
 from .simd import (
@@ -311,15 +311,19 @@ def as_matrix(x):
     return x if x.ndim == 2 else x.reshape(1, -1)
 
 
+@ended(MatMul)
 @kernel(MatMul)
-def find(op, y, a, b):
-    return product_kernel(y, a, b)
+def find(op, y, a, b, bias=None, activation=""):
+    """`bias`, the spec of one number a column, and an activation are for what is fused with it."""
+    return product_kernel(y, a, b, "columns" if bias else "", activation)
 
 
-@kernel(Packed)
-def find_packed(op, y, a, p):
-    if isinstance(op.op, MatMul) and op.form == Columns(WIDE):
-        return product_kernel(y, a, Spec(op.shape, p.dtype), given=True)
+@ended((Packed, MatMul))
+@kernel((Packed, MatMul))
+def find_packed(op, y, a, p, bias=None, activation=""):
+    if op.form == Columns(WIDE):
+        b = Spec(op.shape, p.dtype)
+        return product_kernel(y, a, b, "columns" if bias else "", activation, given=True)
 
 
 @forms(MatMul)

@@ -53,6 +53,32 @@ def kernel(*ops):
     return register
 
 
+ENDS = {}  # type of op -> functions that may have a kernel for it with what follows it
+
+
+def ended(*ops, pool=False):
+    """Make `find(op, y, x, w, bias=None, activation="")`, of specs, serve these types of ops with what
+    is done to the sums while they are in registers: one number for each channel, or column of a
+    product, is added; an activation. With `pool` the largest of each 2 x 2 is taken: pool=True."""
+
+    def register(find):
+        for op in ops:
+            ENDS.setdefault(op, []).append((find, pool))
+        return find
+
+    return register
+
+
+def ended_kernel(op, *specs, bias, activation, pool) -> Kernel | None:
+    for kind in kinds_of(op):
+        for find, pools in ENDS.get(kind, ()):
+            if pools or not pool:
+                more = {"pool": True} if pool else {}
+                if found := find(op, *specs, bias=bias, activation=activation, **more):
+                    return found
+    return None
+
+
 FORMS = {}  # type of op -> functions that give forms in which its weights may lie
 
 

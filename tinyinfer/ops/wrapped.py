@@ -9,5 +9,14 @@ class Wrapped(Op):
     op: Op
 
 
-for flag in "pure", "differentiable", "broadcasts", "anchor", "epilogue", "mac", "raises":
+for flag in (
+    "pure",
+    "differentiable",
+    "broadcasts",
+    "anchor",
+    "epilogue",
+    "mac",
+    "raises",
+    "gives_image",
+):
     setattr(Wrapped, flag, property(lambda self, flag=flag: getattr(self.op, flag)))

@@ -25,11 +25,13 @@ from ..core.spec import Spec
 from ..core.tensor import Node
 from ..errors import ArgumentError
 from ..graph.file import write
+from ..graph.fused import Fused
 from ..graph.graph import Graph, made, nbytes
 from ..graph.history import Change, History
+from ..graph.passes.fuse import fuse
 from ..graph.passes.layout import layout
 from ..graph.passes.rewrite import fixed
-from ..kernels.kernel import Kernel, forms_of, kernel_for, kernels_of
+from ..kernels.kernel import Kernel, forms_of, kernel_for, kernel_of, kernels_of
 from ..ops.layout import In, Reorder
 from ..ops.packed import Form, Packed
 from .machine import DAMAGED, key, known_machines, machine
@@ -80,7 +82,7 @@ class Selection:
 
     def ranked(self, op, specs, form=None) -> list[Choice]:
         if self.fast:
-            from ..kernels import fast  # noqa: F401  with Numba: when the first is looked for
+            load()
         found = [k for k in kernels_of(op, *specs) if k.error <= self.max_relative_error]
         if not self.fast:
             found = [k for k in found if k.cost is None]
@@ -109,6 +111,12 @@ class Selection:
             op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype))
         first, *others = self.alternatives(op, specs)
         return f"{told(first.seconds)}" + (f"; {others[0]}" if others else "")
+
+
+def load():
+    """With Numba: when the first kernel is looked for."""
+    from ..kernels import fast  # noqa: F401
+    from . import fusing  # noqa: F401
 
 
 NUMPY = Selection(fast=False)
@@ -140,7 +148,7 @@ def select(graph: Graph, selection=None) -> Graph:
         return graph
     start = perf_counter()
     ways = [Way(layout(graph, to=to), selection) for to in layouts_for(graph)]
-    new = min(ways, key=lambda way: way.seconds).graph()
+    new = fuse(min(ways, key=lambda way: way.seconds).graph(), fits=has_kernel)
     change = Change("select", graph, new, perf_counter() - start)
     return new.remembering(History((*graph.history, change)))
 
@@ -149,6 +157,15 @@ def layouts_for(graph):
     """Without convolutions there is nothing to gain."""
     asked = any(n.op.images and n.op.mac and n.spec.dtype == np.float32 for n in graph.steps)
     return LAYOUTS if asked else LAYOUTS[:1]
+
+
+def has_kernel(n) -> bool:
+    """Of its own: else it is better not fused."""
+    return kernel_of_its_own(n.op, n.spec, *[x.spec for x in n.inputs]) is not None
+
+
+def kernel_of_its_own(op, *specs):
+    return next((k for k in kernels_of(op, *specs) if k.cost is not None), None)
 
 
 class Way:
@@ -212,6 +229,10 @@ def estimated(kernel, op, specs, machine) -> float:
     if cost is not None:
         peak = machine.int8 if cost.integer else machine.peak
         return 1e-6 + cost.flops / (cost.efficiency * peak) + cost.bytes / machine.bandwidth
+    if isinstance(op, Fused):
+        steps = [n for n in op.graph.steps if not n.op.view]
+        inside = [(n.op, (n.spec, *[x.spec for x in n.inputs])) for n in steps]
+        return CALL + sum(estimated(kernel_of(o, *s), o, s, machine) for o, s in inside)
     flat = [s for s in specs if isinstance(s, Spec)]
     moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
     work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0

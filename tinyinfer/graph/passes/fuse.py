@@ -49,13 +49,16 @@ class Group:
 
 
 @graph_pass
-def fuse(graph):
+def fuse(graph, fits=None):
     """Steps that one loop nest can do become one, and views of weights move into it:
     relu(conv2d(x, w) + b.reshape(-1, 1, 1)) -> fused(x, w, b)
 
-    A fused step is finished: a second run leaves it alone.
+    A fused step is finished: a second run leaves it alone. `fits(step)`, if given, says of a fused
+    step whether it may be; so that there is a kernel for each, for example.
     """
-    groups = with_views(graph, grouped(graph))
+    groups = grouped(graph, fits)
+    if fits is None:
+        groups = with_views(graph, groups)
     if len(groups) == len(graph.steps):
         return graph
     new = {n: n for n in graph.sources}
@@ -65,7 +68,7 @@ def fuse(graph):
     return graph.mapped(new)
 
 
-def grouped(graph) -> dict[Node, Group]:
+def grouped(graph, fits=None) -> dict[Node, Group]:
     """The last step of each group -> the group."""
     used, groups = users(graph), {}
     for n in graph.steps:
@@ -73,10 +76,21 @@ def grouped(graph) -> dict[Node, Group]:
         group = Group([n], anchor, n.op.anchor or n.op.elementwise, n.op.epilogue)
         before = [groups[x] for x in set(n.inputs) if used[x] == 1 and x in groups]
         for g in sorted(before, key=lambda g: (g.anchor is None, -g.last.born)):
-            if g.takes(n) and group.absorbs(g):
+            if g.takes(n) and (fits is None or fits(tried(group, g))) and group.absorbs(g):
                 del groups[g.last]
         groups[n] = group
     return groups
+
+
+def tried(group, other) -> Node:
+    """What would become of the two."""
+    steps = [*group.steps[:-1], *other.steps, group.last]
+    return fused(Group(steps, group.anchor or other.anchor, True, False), Itself())
+
+
+class Itself(dict):
+    def __missing__(self, n):
+        return n
 
 
 def with_views(graph, groups):
