@@ -4,7 +4,7 @@ while. Of several for one op the last one is asked first."""
 from ..ops.conv import Conv2d
 from ..ops.layout import In
 from ..ops.packed import Packed
-from . import chain, direct, gemm, lanes, norm, reduce, reorder, softmax, winograd  # noqa: F401
+from . import chain, direct, gemm, lanes, norm, reduce, reorder, rows, softmax, winograd  # noqa: F401
 from .kernel import ended, forms
 
 forms(Conv2d, (In, Conv2d))(direct.forms)
