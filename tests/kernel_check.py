@@ -23,13 +23,19 @@ def agrees(find, op, *xs, error=2e-6, **options):
     largest number that wider floats find; NaN and infinity in their places. Returns the kernel."""
     kernel = find(op, op.infer(*map(spec_of, xs)), *map(spec_of, xs), **options)
     assert kernel is not None, f"no kernel for {op}"
-    got = carried_out(kernel, op, *xs)
     with np.errstate(all="ignore"):
         wide = [x.astype(np.float64) if x.dtype == np.float32 else x for x in xs]
-        wanted = np.asarray(op.forward(*wide))
+        near(carried_out(kernel, op, *xs), op.forward(*wide), error)
+    return kernel
+
+
+def near(got, wanted, error):
+    """The same numbers, up to `error` of the largest; NaN and infinity in their places."""
+    wanted = np.asarray(wanted)
+    assert got.shape == wanted.shape
     if got.dtype.kind != "f":
         assert (got == wanted).all()
-        return kernel
+        return
     assert (np.isnan(got) == np.isnan(wanted)).all()
     infinite = np.isinf(wanted)
     assert (got[infinite] == wanted[infinite]).all()
@@ -37,4 +43,3 @@ def agrees(find, op, *xs, error=2e-6, **options):
     if finite.any():
         far = np.abs(got[finite] - wanted[finite]).max()
         assert far <= error * max(1e-30, np.abs(wanted[finite]).max()), far
-    return kernel
