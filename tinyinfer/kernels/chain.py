@@ -188,13 +188,13 @@ def chain(p: Program | None, y, *xs) -> Kernel | None:
     most = prod(sizes[:-1]) if sizes[1:] else sizes[0] // 1024
     parts = threads.parts(2 * work + 3 * size, most)
     run = bound_several(carry_out, t, sizes, parts)
-    return Kernel("chain", run, over=alike(p, y, xs), cost=Cost(work, size, efficiency=0.3))
+    return Kernel("chain", run, over=alike(p, ys, xs), cost=Cost(work, size, efficiency=0.4))
 
 
-def alike(p, y, xs) -> tuple[int, ...]:
-    """The inputs of which each element is read, and not later, where y is written."""
-    smaller = {i for i, spec in p.operands if spec != y}
-    return tuple(i for i, x in enumerate(xs) if x == y and i not in smaller)
+def alike(p, ys, xs) -> tuple[int, ...]:
+    """The inputs of which each element is read, and not later, where results are written."""
+    smaller = {i for i, spec in p.operands if spec.shape != ys[0].shape}
+    return tuple(i for i, x in enumerate(xs) if x in ys and i not in smaller)
 
 
 def collapsed(shape, operands):
