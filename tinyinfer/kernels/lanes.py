@@ -43,8 +43,10 @@ def find(op, y, x, w, bias=None, activation="", pool=False):
     columns = columns // 2 * 2 if pool else columns
     if not columns:
         return None
-    f, b = tile_of(y.shape[1] // conv.groups, columns, 1 + pool)
+    lines = 1 + pool
+    f, b = tile_of(y.shape[1] // conv.groups, columns, lines, lines)
     more = {"bias": int(bias is not None), "activation": activation, "pool": int(pool)}
+    more |= {"lines": lines, "alone": int(lines == 1 or conv.padding[0] != (0, 0))}
     t = line(conv, columns, w.shape[3], x.shape[3], True, filters=f, width=b, **more)
     work = Work(op.count, conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0],
                 1, conv.dilation[0])  # fmt: skip
@@ -86,7 +88,7 @@ def find_weight(op, y, g, x):
     conv = op.op.conv
     filters, channels = g.shape[1] // conv.groups, y.shape[1]
     t = weight_line(conv, filters, channels, g.shape[3], y.shape[3], x.shape[3], True)
-    numbers = conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0]
+    numbers = conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0], op.count
     flops = 2 * prod(g.shape) * prod(y.shape[1:])
     go = bound(convolve_weights, t, numbers, threads.parts(flops, g.shape[1] // t.filters))
     return Kernel(

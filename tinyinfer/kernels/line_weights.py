@@ -24,12 +24,14 @@ from .simd import (
     builder,
     f32,
     fill,
+    first_lanes,
     fma,
     i32,
     loop,
     micro,
     read,
     registers,
+    select,
     shuffled,
     store,
     zeros,
@@ -66,8 +68,8 @@ def weight_tile_of(filters, channels, taps):
 
 
 @micro
-def add_lines(t, w, g, x, lines, g_plane, g_line, x_plane, x_line, w_filter, w_channel):
-    """All taps of a row of the filters, from so many lines of g and x."""
+def add_lines(t, w, g, x, lines, g_plane, g_line, x_plane, x_line, w_filter, w_channel, real):
+    """All taps of a row of the filters, from so many lines of g and x, of which `real` lanes count."""
     for tap in range(0, t.taps, t.piece):
         taps = range(tap, min(t.taps, tap + t.piece))
         places = [(f, c, l) for f in range(t.filters) for c in range(t.channels) for l in taps]
@@ -75,7 +77,8 @@ def add_lines(t, w, g, x, lines, g_plane, g_line, x_plane, x_line, w_filter, w_c
         for i in loop(lines):
             for run in runs(t, taps):
                 add_run(t, run, sums, places, g + i * g_line, x + i * x_line, g_plane, x_plane)
-        add_totals([*sums], [w + w_filter * f + w_channel * c + 4 * l for f, c, l in places])
+        counted = [select(first_lanes(real), s, zeros()) for s in sums]
+        add_totals(counted, [w + w_filter * f + w_channel * c + 4 * l for f, c, l in places])
 
 
 def add_run(t, run, sums, places, g, x, g_plane, x_plane):
@@ -121,8 +124,8 @@ def lines_at_a_time(t, height, stride):
 
 
 @native
-def convolve_weights(t, part, parts, w, g, x, groups, stride, padding, dilation):
-    """stride, padding, dilation: of rows."""
+def convolve_weights(t, part, parts, w, g, x, groups, stride, padding, dilation, images):
+    """stride, padding, dilation: of rows; what lies where no image is does not count."""
     filters, height, h = g.shape[1] // groups, g.shape[2], x.shape[2]
     channels, kernel, pixel = w.shape[1], w.shape[2], t.pixel // 4
     strip, row = lines_at_a_time(t, height, stride), kernel * t.taps
@@ -142,4 +145,4 @@ def convolve_weights(t, part, parts, w, g, x, groups, stride, padding, dilation)
                                   at(g, ((b * g.shape[1] + o) * height + i0) * g_line),
                                   at(x, ((plane + c) * h + stride * i0 + shift) * x_line),
                                   max(0, i1 - i0), 4 * height * g_line, 4 * g_line, 4 * h * x_line,
-                                  4 * stride * x_line, 4 * channels * row, 4 * row)  # fmt: skip
+                                  4 * stride * x_line, 4 * channels * row, 4 * row, images - LANES * b)  # fmt: skip
