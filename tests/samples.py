@@ -18,6 +18,7 @@ from tinyinfer.ops import (
     conv,
     elementwise,
     index,
+    integer,
     layout,
     linalg,
     norm,
@@ -571,6 +572,23 @@ steps(binary.BinaryConv2d, of(binary.BinaryConv2d(3), PACKED(3, 2, 4, 5), PACKED
       refused=[(ShapeError, "does not fit into an image", of(binary.BinaryConv2d(3), PACKED(3, 1, 2, 2), PACKED(3, 1, 3, 3))),
                (ShapeError, "(batch, rows, columns, words)", of(binary.BinaryConv2d(3), PACKED(3, 2, 2), PACKED(3, 1, 1, 1)))])
 steps(binary.WordPanels, of(binary.WordPanels(), PACKED(40, 17)), of(binary.WordPanels(), PACKED(3, 2, 3, 3)))
+B = lambda *shape: np.asarray(RNG.randint(0, 256, shape), np.uint8)
+S = lambda *shape: np.asarray(RNG.randint(-128, 128, shape), np.int8)
+N = lambda *shape: np.asarray(RNG.randint(-99, 99, shape), np.int32)
+TIMES8 = integer.QLinearMatMul(120, 3)
+steps(integer.QLinearMatMul, of(TIMES8, B(4, 7), S(7, 5), P(5) / 99, N(5)), of(TIMES8, B(7), S(7, 0), P(), N(0)),
+      of(integer.QLinearMatMul(-9, -128, "int8"), S(2, 3, 7), S(7, 5), P() / 99, N(5)),
+      refused=[(ShapeError, "(..., k) times (k, n)", of(TIMES8, B(4, 7), S(5, 7), P(7), N(7))),
+               (ShapeError, "want a scale () or (5,)", of(TIMES8, B(4, 7), S(7, 5), P(4), N(5))),
+               (DTypeError, "quantize them first", of(TIMES8, A(4, 7), S(7, 5), P(5), N(5))),
+               (DTypeError, "a bias of int32", of(TIMES8, B(4, 7), S(7, 5), P(5), A(5))),
+               (DTypeError, "of uint8 or int8, not of int32", of(integer.QLinearMatMul(0, 0, "int32"), B(4, 7), S(7, 5), P(5), N(5))),
+               (ArgumentError, "the zero point -1 is no uint8", of(integer.QLinearMatMul(-1, 3), B(4, 7), S(7, 5), P(5), N(5)))])
+steps(integer.QLinearConv, of(integer.QLinearConv(CONV, 9, 3), B(2, 4, 5, 6), S(2, 2, 2, 3), P(2) / 99, N(2)),
+      of(integer.QLinearConv(conv.Conv2d(), 9, -3, "int8"), B(2, 3, 4, 3), S(5, 3, 2, 2), P() / 99, N(5)),
+      refused=[(ShapeError, "channels differ", of(integer.QLinearConv(CONV, 9, 3), B(2, 3, 5, 6), S(2, 2, 2, 3), P(2), N(2)))])
+steps(integer.BytePanels, of(integer.BytePanels(2), S(33, 17, 3, 2)), of(integer.BytePanels(1, 4), S(16, 3, 1, 1)),
+      of(integer.BytePanels(1), S(20, 33)), of(integer.BytePanels(1), S(0, 3, 1, 1)))
 
 # Normalisation, dropout, random numbers
 

@@ -27,7 +27,7 @@ from ..ops.packed import Filters, Packed
 from . import threads, tile
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
-from .reorder import to_lanes, to_planes
+from .reorder import to_lanes, to_planes, turn_line
 from .simd import (
     BYTES,
     LANES,
@@ -35,12 +35,15 @@ from .simd import (
     copy,
     fill,
     first_lanes,
+    i32x16,
     load_some,
     loop,
     micro,
+    read,
     registers,
     relu,
     select,
+    store,
     zeros,
 )
 from .static import Static
@@ -132,14 +135,24 @@ def fetch(t, cell, x, first, g, room, outside):
                 to = room + g.left * pixel
                 fill(room, outside, g.left * pixel)
                 if t.turned:
-                    plane = g.height * g.width * t.bytes
-                    to_lanes(cell, x + b * t.block * plane + h * g.width * t.bytes, plane,
-                             min(16, g.channels - 16 * b), to, pixel, 16, g.width,
-                             0, (g.width + 15) // 16)  # fmt: skip
+                    plane, count = g.height * g.width * t.bytes, g.channels - t.block * b
+                    lines = x + b * t.block * plane + h * g.width * t.bytes
+                    if g.width < 16 and t.block == 16 and count >= 16:
+                        turn_line(cell, lines, plane, g.width, to, pixel)
+                    else:
+                        to_lanes(cell, lines, plane, min(t.block, count), to, pixel, t.block,
+                                 g.width, 0, (g.width + 15) // 16)  # fmt: skip
                 else:
                     copy(to, x + (b * g.height + h) * line, line)
                 fill(to + line, outside, around)
             room += g.wide * pixel
+
+
+@micro
+def flip(to, size):
+    """Signed bytes plus 128, unsigned; with what comes up to 63 bytes after them."""
+    for i in loop(size, step=BYTES):
+        store(to + i, read(to + i, i32x16) ^ -0x7F7F7F80)
 
 
 @inner
@@ -172,9 +185,10 @@ def convolve(t, cell, part, parts, y, x, p, room, kept, more, outside, g):
             source, plane = room, g.seen * g.wide * pixel
             if s != held:
                 planes = g.channels if t.turned else g.groups * g.blocks * t.block
-                fetch(
-                    t, cell, x + n * planes * g.height * g.width * t.bytes, first, g, room, outside
-                )
+                image = x + n * planes * g.height * g.width * t.bytes
+                fetch(t, cell, image, first, g, room, outside)
+                if t.signed:
+                    flip(room, g.groups * g.blocks * plane)
             held = s
         else:
             source, plane = x + n * g.groups * g.blocks * size + first * g.width * pixel, size
@@ -213,46 +227,79 @@ class Work(NamedTuple):
     w: tuple[int, ...]
     y: tuple[int, ...]
 
+    @property
+    def vectors(self):
+        """Of a panel; None where groups are not made of whole blocks and panels."""
+        (o, c), groups = self.w[:2], self.conv.groups
+        vectors = tile.shape(LANES, -(-o // groups // LANES))[1]
+        whole = groups == 1 or not (c % LANES or o // groups % (LANES * vectors))
+        return vectors if whole else None
 
-def asked(op, x, w) -> Work | None:
-    """Of a convolution, plain or in blocks, if it is one."""
-    conv, target, source, count = op, "NCHW", "NCHW", None
+    @property
+    def few(self):
+        """A plain image of less than 16 channels."""
+        return self.source == "NCHW" and self.conv.groups == 1 and self.w[1] < LANES
+
+
+def asked(op, x, w, kind=Conv2d) -> Work | None:
+    """Of a convolution of this kind, plain or in blocks, if it is one."""
+    inside, target, source, count = op, "NCHW", "NCHW", None
     if isinstance(op, In):
-        conv, target, source, count = op.op, op.layout, op.source or op.layout, op.count
-    if not isinstance(conv, Conv2d) or not {source, target} <= {"NCHW", "NCHW16c"}:
+        inside, target, source, count = op.op, op.layout, op.source or op.layout, op.count
+    if not isinstance(inside, kind) or not {source, target} <= {"NCHW", "NCHW16c"}:
         return None
+    conv = inside if kind is Conv2d else inside.conv
     image = image_shape(source, x.shape, count if source == "NCHW16c" else None)
-    return Work(
-        conv, source, target, image, w, conv.infer(Spec(image, FLOAT), Spec(w, FLOAT)).shape
-    )
+    y = conv.infer(Spec(image, FLOAT), Spec(w, FLOAT)).shape
+    return Work(conv, source, target, image, w, y)
 
 
-def form_for(work) -> Filters | None:
-    """Groups are made of whole blocks and panels."""
-    (o, c), groups = work.w[:2], work.conv.groups
-    vectors = tile.shape(LANES, -(-o // groups // LANES))[1]
-    if groups > 1 and (c % LANES or o // groups % (LANES * vectors)):
-        return None
-    return Filters(vectors, 1 if work.source == "NCHW" and groups == 1 and c < LANES else LANES)
+class Plan(NamedTuple):
+    t: Static
+    g: Geometry
+    parts: int
+    scratch: tuple[Spec, Spec]
+    cost: Cost
 
 
-def geometry(work, rows_for, panels, panel, block, cell) -> tuple[Geometry, int]:
-    """And the rows of a tile. A number is `cell` bytes."""
+def planned(work, form, p, x, **how) -> Plan:
+    """Of specs of the image and of filters in this form; `how` is for the stages of a tile."""
+    cell, integer, signed = x.dtype.itemsize, x.dtype.itemsize == 1, x.dtype.kind == "i"
+    rows_for = lambda across: tile.shape(across, form.vectors, integer)[0]
+    turned, back = work.source == "NCHW" and form.block > 1, work.target == "NCHW"
+    fetched = turned or signed or work.conv.padding != ((0, 0), (0, 0))
+    pixel = form.block * cell
+    g = geometry(work, pixel, form.block, p.shape, rows_for)
+    rows = rows_for(g.across)
+    t = tile.tile(rows, form.vectors, work.conv.stride[1] * pixel, min(4, pixel // 4), integer, ahead=4096,
+                  bytes=cell, block=form.block, turned=int(turned), back=int(back), fetched=int(fetched),
+                  signed=int(signed), **how)  # fmt: skip
+    flops = 2 * prod(p.shape) * g.images * g.down * -(-g.across // rows) * rows
+    parts = threads.parts(flops * cell / 4, g.images * -(-g.down // g.strip) * g.panels)
+    room = fetched * (g.groups * g.blocks * g.seen * g.wide + LANES) * form.block
+    kept = back * g.strip * g.across * form.vectors * LANES
+    scratch = Spec((parts, room + -room % BYTES), x.dtype), Spec((parts, kept), x.dtype)
+    busy = min(
+        1, rows * form.vectors / 12
+    )  # a multiply-add takes four cycles, and two begin in each
+    moved = cell * (prod(work.x) + prod(p.shape) + prod(work.y))
+    return Plan(t, g, parts, scratch, Cost(flops, moved, 0.92 * busy, integer))
+
+
+def geometry(work, pixel, block, p, rows_for) -> Geometry:
     conv, (n, c, height, width) = work.conv, work.x
     o, blocks, lines, taps = work.w[0], -(-work.w[1] // block), *work.w[2:]
     (top, _), (left, right), (down, across) = *conv.padding, work.y[2:]
     if lines == taps == 1 and conv == Conv2d(groups=conv.groups):  # each pixel for itself
-        across = line_of(down * across, rows_for)
-        down = height * width // across
-        height, width = down, across
-    wide, groups = left + width + right, conv.groups
-    reach = conv.dilation[0] * (lines - 1) + 1
-    line, stride = groups * blocks * wide * block * cell, conv.stride[0]
-    fit = min((ROOM // max(1, line) - reach) // stride + 1, ROOM // (across * BYTES * 2))
+        width = across = line_of(down * across, rows_for)
+        height = down = prod(work.y[2:]) // across
+    wide, stride, reach = left + width + right, conv.stride[0], conv.dilation[0] * (lines - 1) + 1
+    line = max(1, conv.groups * blocks * wide * pixel)
+    fit = min((ROOM // line - reach) // stride + 1, ROOM // (across * BYTES * 2))
     strip = -(-down // -(-down // max(1, min(down, fit))))
-    seen = (strip - 1) * stride + reach
-    return Geometry(n, c, height, width, wide, top, left, o, groups, panels, blocks, lines, taps, panel,
-                    stride, *conv.dilation, down, across, strip, seen), rows_for(across)  # fmt: skip
+    return Geometry(n, c, height, width, wide, top, left, o, conv.groups, p[0], blocks, lines, taps,
+                    prod(p[1:]), stride, *conv.dilation, down, across, strip,
+                    (strip - 1) * stride + reach)  # fmt: skip
 
 
 def line_of(pixels, rows_for):
@@ -261,50 +308,26 @@ def line_of(pixels, rows_for):
     return max(some, key=lambda d: (d / (-(-d // rows_for(d)) * max(10, rows_for(d))), d))
 
 
-@kernel(Packed)
+def form_for(work) -> Filters | None:
+    return work.vectors and Filters(work.vectors, 1 if work.few else LANES)
+
+
+@kernel((Packed, Conv2d), (Packed, In, Conv2d))
 def find(op, y, x, p, bias=None, activation=""):
     """`bias`, the spec of one number a filter, and an activation are for what is fused with it."""
     work = x.dtype == p.dtype == FLOAT and asked(op.op, x, op.shape)
-    form = work and form_for(work)
-    if not form or op.form != form:
+    if not work or op.form != form_for(work) or activation not in ACTIVATIONS:
         return None
-    rows_for = lambda across: tile.shape(across, form.vectors)[0]
-    g, rows = geometry(work, rows_for, p.shape[0], prod(p.shape[1:]), form.block, 4)
-    turned, back = work.source == "NCHW" and form.block > 1, work.target == "NCHW"
-    fetched = turned or work.conv.padding != ((0, 0), (0, 0))
-    t = tile.tile(
-        rows,
-        form.vectors,
-        work.conv.stride[1] * form.block * 4,
-        min(4, form.block),
-        ahead=4096,
-        head=0,
-        bytes=4,
-        block=form.block,
-        turned=int(turned),
-        back=int(back),
-        fetched=int(fetched),
-        stages="floats",
-        bias=bias is not None,
-        activation=activation,
+    t, g, parts, scratch, cost = planned(
+        work, op.form, p, x, stages="floats", head=0, bias=bias is not None, activation=activation
     )
-    flops = 2 * prod(p.shape) * g.images * g.down * -(-g.across // rows) * rows
-    parts = threads.parts(flops, g.images * -(-g.down // g.strip) * g.panels)
-    room = fetched * g.groups * g.blocks * g.seen * g.wide * form.block
-    kept = back * g.strip * g.across * form.vectors * LANES
-    scratch = Spec((parts, room), FLOAT), Spec((parts, kept), FLOAT)
     go = bound(convolve_floats, t, (g,), parts)
-    run = go if bias else lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
-    moved = 4 * (prod(x.shape) + prod(p.shape) + prod(y.shape))
-    busy = min(
-        1, rows * form.vectors / 12
-    )  # a multiply-add takes four cycles, and two begin in each
-    return Kernel("direct", run, scratch, cost=Cost(flops, moved, 0.92 * busy))
+    without = lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
+    return Kernel("direct", go if bias else without, scratch, cost=cost)
 
 
 def forms(op, y, x, w):
     """How `find` wants filters to be packed."""
     work = x.dtype == w.dtype == FLOAT and asked(op, x, w.shape)
-    form = work and form_for(work)
-    if form:
+    if form := work and form_for(work):
         yield form

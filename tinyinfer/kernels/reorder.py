@@ -55,6 +55,14 @@ def turn_some(t, x, row, rows, columns, y, column, wide):
         store_some(y + if_there(j, columns, column * j), v, if_there(j, columns, wide))
 
 
+@micro
+def turn_line(t, x, row, columns, y, column):
+    """Of 16 rows and less columns; but 16 rows of y are written."""
+    rows = [read_some(x + row * i, columns, element(t)) for i in range(16)]
+    for j, v in enumerate(transposed(rows)):
+        store(y + column * j, v)
+
+
 @inner
 def to_lanes(t, x, plane, planes, y, pixel, wide, pixels, first, last):
     """Up to 16 planes side by side, in strips of 16 pixels from `first` to `last`. Here and below:

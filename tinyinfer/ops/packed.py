@@ -25,25 +25,25 @@ class Form(Op):
         """The weights, of this shape."""
         raise NotImplementedError
 
-    def carry_out(self, op, x, p, shape):
-        """y = op(x, w), from the packed weights."""
-        return op.forward(x, self.unpack(p, shape))
+    def carry_out(self, op, x, p, shape, *rest):
+        """y = op(x, w, ...), from the packed weights."""
+        return op.forward(x, self.unpack(p, shape), *rest)
 
 
 class Packed(Wrapped):
-    """y = op(x, w), where w has this shape, and is given in a form"""
+    """y = op(x, w, ...), where w has this shape, and is given in a form"""
     form: Form
     shape: tuple[int, ...]
     differentiable = False
 
-    def infer(self, x, p):
+    def infer(self, x, p, *rest):
         w = Spec(self.shape, p.dtype)
         if self.form.infer(w) != p:
             raise ShapeError(f"packed: weights {w} in the form {self.form} are {self.form.infer(w)}, not {p}")
-        return self.op.infer(x, w)
+        return self.op.infer(x, w, *rest)
 
-    def forward(self, x, p): return self.form.carry_out(self.op, x, p, self.shape)
-    def flops(self, y, x, p): return self.op.flops(y, x, Spec(self.shape, p.dtype))
+    def forward(self, x, p, *rest): return self.form.carry_out(self.op, x, p, self.shape, *rest)
+    def flops(self, y, x, p, *rest): return self.op.flops(y, x, Spec(self.shape, p.dtype), *rest)
 
 
 class Columns(Form):
