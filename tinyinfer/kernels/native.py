@@ -13,10 +13,12 @@ from threading import Lock, Timer
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
-from numba.extending import intrinsic
+from numba.core.datamodel import models
+from numba.extending import NativeValue, intrinsic, register_model, unbox
 
 from .static import Static
 
@@ -66,18 +68,18 @@ def bound_several(f, t, numbers, parts=1):
 
     def run(y, *xs):
         ys = y if type(y) is tuple else (y,)
-        for x in (*ys, *xs):
-            if not x.flags.c_contiguous:
-                return run_around(run, ys, xs)
         if one.call is None:
             one.call = one.compiled((ys, xs, numbers))
-        one.call(ys, xs, numbers)
+        try:
+            one.call(ys, xs, numbers)
+        except BufferError:
+            run_around(run, ys, xs)
 
     return run
 
 
 def run_around(run, ys, xs):
-    """Where there are gaps, in arrays without."""
+    """Of arrays with gaps: in others without."""
     there = tuple([np.empty(y.shape, y.dtype) for y in ys])
     run(there, *[contiguous(x) for x in xs])
     for y, made in zip(ys, there):
@@ -112,12 +114,13 @@ class Bound:
             self.f.overloads[kinds].fndesc.llvm_func_name
         )
         split = entry(
-            split_among_threads, (types.intp, self.t.type, types.intp, types.Tuple(flat(given)))
+            split_among_threads,
+            (types.intp, self.t.type, types.intp, types.Tuple(flat_kinds(given))),
         )
 
         def on_several(*args):
             with LAUNCHING:
-                split(address, t, parts, flat(args))
+                split(address, t, parts, tuple(flat(args)))
 
         return on_several
 
@@ -131,17 +134,64 @@ def into_another(run, y, xs):
     np.copyto(y, there)
 
 
-def flat(args):
-    """What is in tuples, too: to machine code that is the same, and threads are given no others."""
-    return tuple([x for a in args for x in (a if isinstance(a, tuple | types.BaseTuple) else (a,))])
-
-
 def kind_of(x):
     if isinstance(x, tuple):
-        return types.Tuple([*map(kind_of, x)])
-    if isinstance(x, int):
-        return types.intp
+        return types.Tuple([types.intp if isinstance(each, int) else memory for each in x])
     return types.Array(numba.from_dtype(x.dtype), x.ndim, "C")
+
+
+class Memory(types.Type):
+    """An array, of which only is told where it is: so machine code serves arrays of any shape."""
+
+    def __init__(self):
+        super().__init__("memory")
+
+
+memory = Memory()
+
+
+@register_model(Memory)
+class MemoryModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.IntType(64))
+
+
+GAPS = "BufferError", "an array with gaps"
+
+
+@unbox(Memory)
+def unbox_memory(kind, x, c):
+    """NumPy's objects are a struct: what every object begins with, the address of the numbers, five
+    more words, and flags, of which the first says that there are no gaps."""
+    b = c.builder
+    field = lambda i, kind: b.load(b.bitcast(b.gep(x, [at(i)]), kind.as_pointer()))
+    at = lambda i: ir.Constant(ir.IntType(64), object.__basicsize__ + 8 * i)
+    flags = field(6, ir.IntType(32))
+    gaps = b.not_(b.trunc(flags, ir.IntType(1)))
+    with b.if_then(gaps, likely=False):
+        c.pyapi.err_set_string("PyExc_" + GAPS[0], GAPS[1])
+    return NativeValue(field(0, ir.IntType(64)), is_error=gaps)
+
+
+def flat(args):
+    """Without tuples, which threads are not given; to machine code it is the same."""
+    return [each for x in args for each in (map(unboxed, x) if isinstance(x, tuple) else [x])]
+
+
+def unboxed(x) -> int:
+    if isinstance(x, int):
+        return x
+    if not x.flags.c_contiguous:
+        raise BufferError(GAPS[1])
+    return x.__array_interface__["data"][0]
+
+
+def flat_kinds(kinds):
+    return [each for k in kinds for each in ([types.intp] * len(k) if is_tuple(k) else [k])]
+
+
+def is_tuple(kind):
+    return isinstance(kind, types.BaseTuple)
 
 
 COMPILING = Lock()

@@ -15,15 +15,15 @@ from . import threads
 from .chain import chain
 from .groups import get, groups, sizes_of, static, units
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound_several, native
 from .program import Program
 from .reduce import mean, squared_distance
 from .simd import call, micro, narrow, wide
 
 
 @native
-def normalize(t, part, parts, y, x, k0, r0, k1, r1):
-    normalize_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+def normalize(t, part, parts, ys, xs, sizes):
+    normalize_groups(t, part, parts, ys[0], xs[0], sizes)
 
 
 @micro
@@ -46,8 +46,8 @@ def layer_norm(op, y, x):
     if sizes is None or x.dtype != "float32":
         return None
     t, n = static(sizes, eps=float(op.eps)), prod(x.shape)
-    run = bound(normalize, t, sizes, threads.parts(30 * n, units(t, sizes)))
-    return Kernel("lanes", run, over=(0,), cost=Cost(8 * n, 8 * n, efficiency=0.2))
+    run = bound_several(normalize, t, sizes, threads.parts(30 * n, units(t, sizes)))
+    return Kernel("lanes", run, over=(0,), cost=Cost(0, 8 * n))
 
 
 X, MEAN, VAR, W, B = range(5)

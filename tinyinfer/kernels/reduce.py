@@ -14,23 +14,23 @@ from . import threads
 from .groups import get, groups, sizes_of, static, units
 from .kernel import Cost, Kernel, kernel
 from .math import of
-from .native import bound, native
+from .native import bound_several, native
 from .simd import constant, f64x16, first_lanes, maximum, micro, minimum, narrow, select, wide
 
 
 @native
-def sums(t, part, parts, y, x, k0, r0, k1, r1):
-    sum_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+def sums(t, part, parts, ys, xs, sizes):
+    sum_groups(t, part, parts, ys[0], xs[0], sizes)
 
 
 @native
-def variances(t, part, parts, y, x, k0, r0, k1, r1):
-    variance_of_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+def variances(t, part, parts, ys, xs, sizes):
+    variance_of_groups(t, part, parts, ys[0], xs[0], sizes)
 
 
 @native
-def extremes(t, part, parts, y, x, k0, r0, k1, r1):
-    extremes_of_groups(t, part, parts, y, x, (k0, r0, k1, r1))
+def extremes(t, part, parts, ys, xs, sizes):
+    extremes_of_groups(t, part, parts, ys[0], xs[0], sizes)
 
 
 @micro
@@ -91,5 +91,5 @@ def of_groups(op, y, x):
         return None
     f, known = KERNELS[type(op)](op)
     t, n = static(sizes, **known), prod(x.shape)
-    run = bound(f, t, sizes, threads.parts(20 * n, units(t, sizes)))
-    return Kernel("lanes", run, cost=Cost(2 * n, 4 * n, efficiency=0.1))
+    run = bound_several(f, t, sizes, threads.parts(20 * n, units(t, sizes)))
+    return Kernel("lanes", run, cost=Cost(0, 4 * n))
