@@ -31,303 +31,34 @@ that below a millionth of the largest in its filter a weight is taken for zero. 
 NaN in p, and in y.
 """
 
-from functools import cache
+from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput
 from ..ops.layout import In
-from ..ops.packed import Packed
-from ..ops.winograd import Winograd, toom_cook, usual_points
+from ..ops.packed import Packed, Turned, turned_shape
+from ..ops.winograd import POINTS, Winograd, transforms, usual_points
 from . import threads
-from .combine import combined, exact, shared
+from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, tile_in, to_blocks
+from .direct import FLOAT, NOTHING, Work, asked
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
-from .reorder import to_lanes, to_planes
-from .simd import (
-    BYTES,
-    Value,
-    above,
-    at,
-    broadcast,
-    builder,
-    f32x16,
-    fma,
-    i16,
-    i64,
-    is_nan,
-    load,
-    loop,
-    maximum,
-    micro,
-    number,
-    registers,
-    select,
-    splat,
-    store,
-    zeros,
-)
-from .static import Static
+from .simd import BYTES, at, load_some, loop, micro, registers, splat
 from .tile import multiply, none, put, shape, tile
-
-# ---- transforms ------------------------------------------------------------------------------------
-
-
-def both_ways(matrix, size, take, give):
-    """Y = M X Mᵀ, of size x size vectors: `take(p, q)` is X[p, q], and `give(p, q, y)` gets Y[p, q]."""
-    half = stack(size * len(matrix.rows))
-    for q in loop(size):
-        line = [take(p, q) for p in range(size)]
-        for p, x in enumerate(combined(matrix, line)):
-            store(half + q * BYTES + BYTES * size * p, x)
-    for p in loop(len(matrix.rows)):
-        line = [load(half + p * (BYTES * size) + BYTES * q) for q in range(size)]
-        for q, x in enumerate(combined(matrix, line)):
-            give(p, q, x)
-
-
-def stack(count) -> Value:
-    """The address of room for so many vectors, while the function runs."""
-    b = builder()
-    with b.goto_entry_block():
-        slot = b.alloca(ir.ArrayType(f32x16.ir, count))
-        slot.align = BYTES
-    return Value(b.ptrtoint(slot, i64))
-
-
-@cache
-def matrices(m, r, points):
-    """Aᵀ and Bᵀ; and what makes filters of r of their transforms, those by the first points and by
-    the last."""
-    outputs, g, inputs = toom_cook(m, r, points)
-    inverse = np.linalg.inv(g[[*range(r - 1), -1]].astype(float))
-    return shared(outputs), shared(inputs), shared(exact(inverse))
-
-
-def size_of(t):
-    return t.m + t.r - 1
-
-
-@micro(types.intp)
-def room(t):
-    """Of a tile of inputs."""
-    return stack(size_of(t) ** 2)
-
-
-@micro
-def transform(t, x, pitch, v, plane):
-    """A tile of inputs, whose lines lie `pitch` bytes apart; its elements go `plane` bytes apart."""
-    n, (_, inputs, _) = size_of(t), matrices(t.m, t.r, t.points)
-    take = lambda p, q: load(x + pitch * p + q * BYTES)
-    both_ways(inputs, n, take, lambda p, q, x: store(v + p * (plane * n) + plane * q, x))
-
-
-@micro(types.boolean)
-def transform_back(t, s, plane, y, pitch):
-    """A tile of outputs, from sums; and whether it is spoiled by infinity or NaN. The outputs at its
-    corners are sums of everything: the first of a line has all elements in it but the last, and the
-    last one all but that of the point 0."""
-    n, (outputs, _, _) = size_of(t), matrices(t.m, t.r, t.points)
-    spoiled = registers([zeros()])
-
-    def give(p, q, x):
-        store(y + p * pitch + BYTES * q, x)
-        if q in (0, t.m - 1):
-            spoiled[0] = fma(x, zeros(), spoiled[0])
-
-    both_ways(outputs, n, lambda p, q: load(s + plane * (n * p) + q * plane), give)
-    return any_lane(is_nan(spoiled[0]))
-
-
-def any_lane(mask) -> Value:
-    b = builder()
-    return Value(b.icmp_unsigned("!=", b.bitcast(mask.ir, i16), ir.Constant(i16, 0)))
-
-
-# ---- where things lie ------------------------------------------------------------------------------
-
-
-class Images(NamedTuple):
-    """In blocks of 16 channels: the address, and bytes from image to image and from block to block."""
-
-    base: int
-    image: int
-    block: int
-    height: int
-    width: int
-
-
-class Tiles(NamedTuple):
-    """All of them: in an image, and how far the first one begins above and left of it."""
-
-    down: int
-    across: int
-    top: int
-    left: int
-
-
-class Block(NamedTuple):
-    """Some lines of tiles, of one image or of several; and of each some, if they are long."""
-
-    line: int
-    lines: int
-    column: int
-    columns: int
-
-
-class Part(NamedTuple):
-    """Of the lines of pixels of all images, one after the other; and of each the columns."""
-
-    first: int
-    last: int
-    left: int
-    right: int
-
-
-@inner
-def pixel(x, image, block, i, j):
-    """The address of 16 channels."""
-    return x.base + image * x.image + block * x.block + 64 * (i * x.width + j)
-
-
-@inner
-def tile_in(t, block, down, k):
-    """Image, row and column where the outputs of a tile begin."""
-    line, column = divmod(k, block.columns)
-    image, i = divmod(block.line + line, down)
-    return image, i * t.m, (block.column + column) * t.m
-
-
-@inner
-def part_of(t, block, tiles, H, W, size):
-    """The pixels that its tiles have, of so many rows and columns each."""
-    last = block.line + block.lines - 1
-    image, other = block.line // tiles.down, last // tiles.down
-    top, bottom = block.line % tiles.down * t.m, last % tiles.down * t.m + size
-    left, right = block.column * t.m, (block.column + block.columns - 1) * t.m + size
-    return Part(
-        image * H + clip(top - tiles.top, H),
-        other * H + clip(bottom - tiles.top, H),
-        clip(left - tiles.left, W),
-        clip(right - tiles.left, W),
-    )
-
-
-@inner
-def clip(i, most):
-    return max(0, min(i, most))
-
-
-@inner
-def runs(part, image, H, W):
-    """Pixels of an image that lie one after the other: where the first run begins, how many there are,
-    W pixels apart, and of how many pixels each. Whole lines are one run."""
-    first, last = max(part.first - image * H, 0), min(part.last - image * H, H)
-    if part.right - part.left == W:
-        return first * W, 1, (last - first) * W
-    return first * W + part.left, last - first, part.right - part.left
-
-
-@inner
-def to_blocks(x, channels, part, y):
-    """Part of the images x (n, c, h, w), in NCHW."""
-    H, W = y.height, y.width
-    for c in range((channels + 15) // 16):
-        for image in range(part.first // H, (part.last + H - 1) // H):
-            start, count, length = runs(part, image, H, W)
-            for p in range(start, start + count * W, W):
-                source = x + 4 * ((image * channels + 16 * c) * H * W + p)
-                to_lanes(FLOATS, source, 4 * H * W, min(16, channels - 16 * c),
-                         pixel(y, image, c, 0, p), 64, 16, length, 0, (length + 15) // 16)  # fmt: skip
-
-
-@inner
-def from_blocks(x, first, part, y, channels, c):
-    """Block c of channels to the images y, in NCHW; it is the `first` one of x."""
-    H, W = x.height, x.width
-    for image in range(part.first // H, (part.last + H - 1) // H):
-        start, count, length = runs(part, image, H, W)
-        for p in range(start, start + count * W, W):
-            to = y + 4 * ((image * channels + 16 * c) * H * W + p)
-            to_planes(FLOATS, pixel(x, image, first, 0, p), 64, to, 4 * H * W,
-                      min(16, channels - 16 * c), length, 0, (length + 15) // 16)  # fmt: skip
-
-
-# ---- tiles that are not as the others --------------------------------------------------------------
-
-
-@inner
-def gather(t, x, image, block, i, j, to):
-    """The tile of inputs from (i, j), with zeros around the image."""
-    n = t.m + t.r - 1
-    for k in range(n * n):
-        store(to + 64 * k, splat(np.float32(0)))
-    for p in range(max(0, -i), min(n, x.height - i)):
-        for q in range(max(0, -j), min(n, x.width - j)):
-            store(to + 64 * (n * p + q), load(pixel(x, image, block, i + p, j + q)))
-
-
-@inner
-def scatter(t, tile, y, image, block, i, j):
-    """What of a tile of outputs is in the image."""
-    for p in range(min(t.m, y.height - i)):
-        for q in range(min(t.m, y.width - j)):
-            store(pixel(y, image, block, i + p, j + q), load(tile + 64 * (t.m * p + q)))
-
-
-@micro
-def filters_again(t, p, plane, w):
-    """Sixteen filters r x r, from their transforms at the first points and the last."""
-    n, r, (_, _, back) = size_of(t), t.r, matrices(t.m, t.r, t.points)
-    row = lambda e: e if e < r - 1 else n - 1
-    column = lambda e: select(e < r - 1, e, number(n - 1))
-    both_ways(back, r, lambda e, f: load(p + plane * (n * row(e)) + column(f) * plane),
-              lambda k, l, x: store(w + k * (BYTES * r) + BYTES * l, x))  # fmt: skip
-    places = [w + BYTES * k for k in range(r * r)]
-    size = lambda x: above(x, -x)
-    largest = zeros()
-    for x in map(load, places):
-        largest = maximum(largest, size(x))
-    for place in places:
-        x = load(place)
-        store(place, select(size(x) < largest * 1e-6, zeros(), x))
-
-
-@micro
-def add_taps(t, x, w, y):
-    """y[i, j] += x[i + k, j + l] w[k, l], of one channel: numbers of x lie a vector apart."""
-    n, r = size_of(t), t.r
-    w = [load(w + BYTES * k) for k in range(r * r)]
-    for i in loop(t.m):
-        for j in loop(t.m):
-            place = y + i * (BYTES * t.m) + j * BYTES
-            y_ = load(place)
-            for k in range(r):
-                for l in range(r):
-                    one = broadcast(x + i * (BYTES * n) + j * BYTES + BYTES * (n * k + l))
-                    y_ = fma(one, w[k * r + l], y_)
-            store(place, y_)
-
-
-@inner
-def by_definition(t, x, blocks, image, i, j, p, y):
-    """A tile of outputs, from the inputs at (i, j), and 16 of the filters p."""
-    line, inputs, w = 64 * t.vectors, room(t), room(t)
-    for k in range(t.m * t.m):
-        store(y + 64 * k, splat(np.float32(0)))
-    for c in range(16 * blocks):
-        if c % 16 == 0:
-            gather(t, x, image, c // 16, i, j, inputs)
-        filters_again(t, p + line * c, line * 16 * blocks, w)
-        add_taps(t, inputs + 4 * (c % 16), w, y)
-
-
-# ---- the convolution -------------------------------------------------------------------------------
+from .winograd_tiles import (
+    by_definition,
+    gather,
+    matrices,
+    room,
+    scatter,
+    size_of,
+    transform,
+    transform_back,
+)
 
 
 @inner
@@ -362,7 +93,7 @@ def product(t, v, pitch, p, s, column, blocks):
 
 
 @inner
-def outputs_of(t, s, plane, x, blocks, tiles, block, p, y, out):
+def outputs_of(t, s, plane, x, blocks, tiles, block, p, bias, rest, y, out):
     """16 channels of Y of a block of tiles: those of block `out`, for which p are the filters."""
     edge = room(t)
     for k in range(block.lines * block.columns):
@@ -370,115 +101,155 @@ def outputs_of(t, s, plane, x, blocks, tiles, block, p, y, out):
         inside = i + t.m <= y.height and j + t.m <= y.width
         if inside:
             to = pixel(y, image, out, i, j)
-            spoiled = transform_back(t, s + 64 * k, plane, to, 64 * y.width)
+            spoiled = transform_back(t, s + 64 * k, plane, to, 64 * y.width, bias)
         else:
-            spoiled = transform_back(t, s + 64 * k, plane, edge, 64 * t.m)
+            spoiled = transform_back(t, s + 64 * k, plane, edge, 64 * t.m, bias)
         if spoiled:
-            by_definition(t, x, blocks, image, i - tiles.top, j - tiles.left, p, edge)
+            by_definition(t, x, blocks, image, i - tiles.top, j - tiles.left,
+                          p, bias, rest, edge)  # fmt: skip
         if spoiled or not inside:
             scatter(t, edge, y, image, out, i, j)
 
 
-FLOATS = Static(bytes=4)
-
-
 @native
-def convolve(t, part, parts, y, x, p, v, s, xs, ys, top, left, lines, columns, split):
-    """In blocks of so many lines and columns of tiles. There are `split` parts of the filters, times
-    parts of the lines."""
-    n, plane, elements = t.m + t.r - 1, 64 * (lines * columns | 1), p.shape[1]
+def convolve(t, part, parts, y, x, p, bias, v, s, xs, ys, g):
+    n, plane, elements = t.m + t.r - 1, 64 * g.plane, p.shape[1]
     blocks, panel = p.shape[2] // 16, 64 * t.vectors * p.shape[2]
     H, W, OH, OW = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    tiles = Tiles((OH + t.m - 1) // t.m, (OW + t.m - 1) // t.m, top, left)
+    tiles = Tiles((OH + t.m - 1) // t.m, (OW + t.m - 1) // t.m, g.top, g.left)
     around = Tiles(tiles.down, tiles.across, 0, 0)
+    outs = (g.filters + 15) // 16
     source = Images(at(x, 0), 64 * blocks * H * W, 64 * H * W, H, W)
-    outs = (y.shape[1] + 15) // 16 if t.plain else y.shape[1]
     result = Images(at(y, 0), 64 * outs * OH * OW, 64 * OH * OW, OH, OW)
     v_, s_ = at(v, part * v.shape[1]), at(s, part * s.shape[1])
-    all_, share, shares = x.shape[0] * tiles.down, part // split, parts // split
+    all_, share, shares = x.shape[0] * tiles.down, part // g.split, parts // g.split
     begin, end = all_ * share // shares, all_ * (share + 1) // shares
-    low, high = p.shape[0] * (part % split) // split, p.shape[0] * (part % split + 1) // split
-    for line in range(begin, end, lines):
-        for column in range(0, tiles.across, columns):
-            block = Block(line, min(lines, end - line), column, min(columns, tiles.across - column))
+    first, last = (
+        p.shape[0] * (part % g.split) // g.split,
+        p.shape[0] * (part % g.split + 1) // g.split,
+    )
+    for line in range(begin, end, g.lines):
+        for column in range(0, tiles.across, g.columns):
+            block = Block(
+                line, min(g.lines, end - line), column, min(g.columns, tiles.across - column)
+            )
+            count = block.lines * block.columns
             taken, made = part_of(t, block, tiles, H, W, n), part_of(t, block, around, OH, OW, t.m)
-            if t.plain:
+            if t.turned:
                 source = strip(at(xs, part * xs.shape[1]), taken, H, W)
-                result = strip(at(ys, part * ys.shape[1]), made, OH, OW)
                 to_blocks(at(x, 0), x.shape[1], taken, source)
+            if t.back:
+                result = strip(at(ys, part * ys.shape[1]), made, OH, OW)
             inputs_of(t, source, blocks, tiles, block, v_, plane)
-            for o in range(low, high):
+            for o in range(first, last):
                 filters = at(p, 0) + elements * panel * o
                 for e in range(elements):
-                    for r in range(0, block.lines * block.columns, t.rows):
+                    for r in range(0, count, t.rows):
                         product(t, v_ + e * plane + 64 * r, elements * plane, filters + panel * e,
                                 s_ + e * plane + 64 * r, elements * plane, blocks)  # fmt: skip
                 for k in range(min(t.vectors, outs - o * t.vectors)):
                     out = o * t.vectors + k
+                    rest = min(16, g.filters - 16 * out)
+                    add = load_some(at(bias, 16 * out), rest) if t.bias else splat(np.float32(0))
                     outputs_of(t, s_ + k * elements * plane, plane, source, blocks, tiles, block,
-                               filters + 64 * k, result, k if t.plain else out)  # fmt: skip
-                    if t.plain:
-                        from_blocks(result, k, made, at(y, 0), y.shape[1], out)
-
-
-@inner
-def strip(base, part, H, W):
-    """Part of images, one below the other, as if all of them were there."""
-    return Images(base - 64 * W * part.first, 64 * H * W, 64 * W * (part.last - part.first), H, W)
+                               filters + 64 * k, add, rest, result, k if t.back else out)  # fmt: skip
+                    if t.back:
+                        from_blocks(result, k, made, at(y, 0), g.filters, out)
 
 
 # ---- which blocks, and when ------------------------------------------------------------------------
 
-CACHE = 1 << 20  # bytes: the second one of a core
-ERRORS = {2: 2.2e-7, 4: 8.8e-7, 6: 2.9e-6}  # relative; of 64 channels, and the usual points
+CACHE, LAST = 1 << 20, 16 << 20  # bytes: of the second cache of a core, and what stays in the last
 
 
 @kernel(Packed)
-def find(op, y, x, p):
-    if not isinstance(op.form, Winograd) or not y.dtype == x.dtype == p.dtype == np.float32:
+def find(op, y, x, p, bias=None, activation=""):
+    """`bias`, the spec of one number a filter, and an activation are for what is fused with it."""
+    work = x.dtype == p.dtype == FLOAT and work_of(op.op, x, op.shape)
+    form = op.form.form if isinstance(op.form, Turned) else op.form
+    if (
+        not work
+        or not isinstance(form, Winograd)
+        or isinstance(op.form, Turned) != is_gradient(op.op)
+    ):
         return None
-    plain = not isinstance(op.op, In)
-    conv = op.op if plain else op.op.op
-    if not (plain or op.op.layout == "NCHW16c") or not serves(conv, op.shape) or not prod(y.shape):
+    if not prod(work.x) * prod(work.y) * prod(work.w):
         return None
-    m, r, vectors, (panels, elements, channels, wide) = op.form.m, op.shape[2], op.form.vectors, p.shape
-    (top, _), (left, _) = conv.padding
-    images, (H, W), (OH, OW) = x.shape[0], x.shape[2:4], y.shape[2:4]
+    t, g, parts, scratch, cost = planned(work, form, p.shape, bias is not None, activation)
+    go = bound(convolve, t, (g,), parts)
+    without = lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
+    how = f"Winograd F({form.m}, {t.r})"
+    return Kernel(
+        how, go if bias else without, scratch, cost=cost, error=error(form.m, t.r, form.points)
+    )
+
+
+def is_gradient(op) -> bool:
+    return isinstance(op.op if isinstance(op, In) else op, Conv2dInput)
+
+
+def work_of(op, x, w) -> Work | None:
+    """Of a convolution with the same square filters at every place; or of such a gradient by the image:
+    that is one, too."""
+    inside = op.op if isinstance(op, In) else op
+    conv = inside.conv if isinstance(inside, Conv2dInput) else inside
+    if not isinstance(conv, Conv2d) or conv != Conv2d(padding=conv.padding) or w[2] != w[3]:
+        return None
+    if inside is not conv:
+        conv = Conv2d(padding=tuple([tuple([w[2] - 1 - p for p in ends]) for ends in conv.padding]))
+        op, w = replace(op, op=conv) if isinstance(op, In) else conv, turned_shape(w)
+        if min(map(min, conv.padding)) < 0:
+            return None
+    return asked(op, x, w)
+
+
+class Geometry(NamedTuple):
+    """Padding; how many filters there are; lines and columns of tiles in a block, and vectors in a
+    plane of V and S. There are `split` parts of the filters, times parts of the lines of tiles."""
+
+    top: int
+    left: int
+    filters: int
+    lines: int
+    columns: int
+    plane: int
+    split: int
+
+
+def planned(work, form, p, bias, activation):
+    m, r, (images, _, H, W), (_, filters, OH, OW) = form.m, work.w[2], work.x, work.y
+    panels, elements, channels, wide = p
     down, across = -(-OH // m), -(-OW // m)
-    parts, split = shares(images * down, p.shape, across)
-    fit = tiles_at_a_time(p.shape)
-    lines, columns = block_of(-(-images * down // (parts // split)), across, fit)
-    rows = shape(lines * columns, vectors)[0]
-    t = tile(rows, vectors, ahead=8192, m=m, r=r, points=op.form.points, plain=int(plain))
+    parts, split = shares(images * down, p, across)
+    share = -(-images * down // (parts // split))
+    lines, columns = block_of(share, across, tiles_at_a_time(p))
+    counts = sizes(share, lines, columns, across)
+    turned, back = work.source == "NCHW", work.target == "NCHW"
+    rows = shape(counts, form.vectors)[0]
+    t = tile(rows, form.vectors, ahead=8192, m=m, r=r, points=form.points,
+             turned=int(turned), back=int(back), bias=int(bias), activation=activation)  # fmt: skip
+    (top, _), (left, _) = work.conv.padding
     many = min(images, (lines + down - 2) // down + 1)  # images that a block may have tiles of
-    numbers = 16 * elements * (lines * columns | 1)
+    plane = -(-max(counts) // rows) * rows | 1
+    numbers = 16 * elements * plane
     room = (
         numbers * channels // 16,
-        numbers * vectors,
-        plain * channels * W * min(many * H, lines * m + many * (r - 1)),
-        plain * wide * OW * min(many * OH, lines * m),
+        numbers * form.vectors,
+        turned * channels * W * min(many * H, lines * m + many * (r - 1)),
+        back * wide * OW * min(many * OH, lines * m),
     )
-    return Kernel(
-        f"F({m}, {r})",
-        bound(convolve, t, (top, left, lines, columns, split), parts),
-        tuple([Spec((parts, n), x.dtype) for n in room]),
-        cost=Cost(2 * prod(p.shape) * images * down * across, 4 * (prod(x.shape) + prod(y.shape) + prod(p.shape))),
-        error=ERRORS.get(m, 1e-5),
-    )
-
-
-def serves(conv, w) -> bool:
-    """The same square filters at every place."""
-    plain = (1, 1), (1, 1), 1
-    return isinstance(conv, Conv2d) and w[2] == w[3] and plain == (conv.stride, conv.dilation, conv.groups)
+    scratch = tuple([Spec((parts, n), FLOAT) for n in room])
+    g = Geometry(top, left, filters, lines, columns, plane, split)
+    return t, g, parts, scratch, cost(work, t, p, counts, parts // split)
 
 
 def tiles_at_a_time(p):
     """V and S fill half of what filters leave of the cache. If these do not fit, they come past once
-    for each block, and V and S fill it all."""
+    for each block, and V and S fill it all; and more, if filters come from memory."""
     panels, elements, channels, wide = p
-    left = CACHE - 4 * prod(p)
-    room = left // 2 if left > CACHE // 8 else CACHE
+    filters = 4 * prod(p)
+    left = CACHE - filters
+    room = left // 2 if left > CACHE // 8 else CACHE if filters < LAST else 3 * CACHE
     return max(1, room // (4 * elements * (channels + wide)))
 
 
@@ -490,9 +261,49 @@ def block_of(lines, across, fit):
     return evenly(lines, fit // across), across
 
 
+def sizes(lines, most, columns, across) -> tuple[int, ...]:
+    """How many tiles are in each block of a part."""
+    cut = lambda n, size: [min(size, n - a) for a in range(0, n, size)]
+    return tuple([a * b for a in cut(lines, most) for b in cut(across, columns)])
+
+
 def shares(lines, p, across):
     """(parts, split): how many parts; and how many of the filters, rather than of the tiles."""
     panels, elements, channels, wide = p
     parts = threads.parts(2 * prod(p) * lines * across, max(lines, panels))
     uneven = lambda n: -(-n // parts) * parts / n
     return parts, parts if uneven(panels) < uneven(lines) else 1
+
+
+def cost(work, t, p, counts, shares) -> Cost:
+    """Products, of whole tiles; instructions of the transforms, of which three take as long as two
+    multiply-adds each; and what comes from memory. From the last cache filters come three times as
+    fast, and from the second one at once."""
+    outputs, inputs, _ = matrices(t.m, t.r, t.points)
+    n, tiles = size_of(t), shares * sum(counts)
+    rows = shares * sum(-(-count // t.rows) for count in counts) * t.rows
+    lines = p[2] * 2 * n * inputs.instructions
+    lines += p[0] * p[3] * (n + t.m) * outputs.instructions
+    busy = min(1, t.rows * t.vectors / 10)
+    filters = 4 * prod(p)
+    passes = 0 if filters < CACHE else len(counts) * (1 if filters > LAST else 1 / 3)
+    moved = 4 * (prod(work.x) + prod(work.y)) + passes * filters
+    return Cost(2 * prod(p) * rows / busy + 6 * tiles * lines, moved, 0.95)
+
+
+def error(m, r, points) -> float:
+    """Of outputs: independent errors of the products, as the matrices enlarge them; in the definition
+    there are r of them in each direction. As measured, within a tenth."""
+    at, g, bt = (matrix**2 for matrix in transforms(m, r, points))
+    return 1.3e-7 * (at @ (g.sum(1) * bt.sum(1))).mean() / r
+
+
+def forms(op, y, x, w):
+    """How `find` could want filters to be packed."""
+    work = x.dtype == w.dtype == FLOAT and work_of(op, x, w.shape)
+    for m in (2, 4, 6) if work and prod(work.y) else ():
+        r = w.shape[2]
+        if r > 1 and m + r - 2 <= len(POINTS):
+            vectors = shape(16, -(-work.w[0] // 16))[1]
+            form = Winograd(m, usual_points(m, r), vectors)
+            yield Turned(form) if is_gradient(op) else form

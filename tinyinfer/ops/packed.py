@@ -102,6 +102,20 @@ class Filters(Form):
         return p.transpose(0, 5, 1, 4, 2, 3).reshape(o * v, c * i, k, l)[:shape[0], :shape[1]]
 
 
+class Turned(Form):
+    """Filters as the gradient by the image needs them, where stride is 1: with (r - 1 - p) for padding
+    p that is a convolution by w'[c, o, k, l] = w[o, c, r - 1 - k, r - 1 - l]; these in a form"""
+    form: Form
+
+    def infer(self, w): return self.form.infer(Spec(turned_shape(w.shape), w.dtype))
+    def forward(self, w): return self.form.forward(turned(w))
+    def unpack(self, p, shape): return turned(self.form.unpack(p, turned_shape(shape)))
+
+
+def turned(w): return np.ascontiguousarray(w.swapaxes(0, 1)[:, :, ::-1, ::-1])
+def turned_shape(shape): return shape[1], shape[0], *shape[2:]
+
+
 def filled(w, axis, block):
     """With zeros after it, so that blocks are full."""
     ends = [(0, -n % block if i == axis else 0) for i, n in enumerate(w.shape)]

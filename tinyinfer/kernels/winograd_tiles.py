@@ -1,0 +1,194 @@
+"""One tile of a Winograd convolution: its transforms, and what to do where it is not as the others.
+
+    half[:, q] = M x[:, q]      for every column: a line of n vectors, of 16 channels each
+    y[p] = M half[p]            for every row
+
+At an edge a tile is gathered into a room of its own, with zeros around the image, or scattered from it.
+"""
+
+from functools import cache
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from ..ops.winograd import toom_cook
+from .blocks import pixel
+from .combine import combined, exact, shared
+from .direct import ACTIVATIONS
+from .native import inner
+from .simd import (
+    BYTES,
+    Value,
+    above,
+    broadcast,
+    builder,
+    f32x16,
+    first_lanes,
+    fma,
+    i16,
+    i64,
+    is_nan,
+    load,
+    loop,
+    maximum,
+    micro,
+    number,
+    registers,
+    select,
+    splat,
+    store,
+    zeros,
+)
+
+
+def both_ways(matrix, size, take, give):
+    """Y = M X Mᵀ, of size x size vectors: `take(p, q)` is X[p, q], and `give(p, q, y)` gets Y[p, q]."""
+    half = stack(size * len(matrix.rows))
+    for q in loop(size):
+        line = [take(p, q) for p in range(size)]
+        for p, x in enumerate(combined(matrix, line)):
+            store(half + q * BYTES + BYTES * size * p, x)
+    for p in loop(len(matrix.rows)):
+        line = [load(half + p * (BYTES * size) + BYTES * q) for q in range(size)]
+        for q, x in enumerate(combined(matrix, line)):
+            give(p, q, x)
+
+
+def stack(count) -> Value:
+    """The address of room for so many vectors, while the function runs."""
+    b = builder()
+    with b.goto_entry_block():
+        slot = b.alloca(ir.ArrayType(f32x16.ir, count))
+        slot.align = BYTES
+    return Value(b.ptrtoint(slot, i64))
+
+
+@cache
+def matrices(m, r, points):
+    """Aᵀ and Bᵀ; and what makes filters of r of their transforms, those by the first points and by
+    the last."""
+    outputs, g, inputs = toom_cook(m, r, points)
+    inverse = np.linalg.inv(g[[*range(r - 1), -1]].astype(float))
+    return shared(outputs), shared(inputs), shared(exact(inverse))
+
+
+def size_of(t):
+    return t.m + t.r - 1
+
+
+@micro(types.intp)
+def room(t):
+    """Of a tile of inputs."""
+    return stack(size_of(t) ** 2)
+
+
+@micro
+def transform(t, x, pitch, v, plane):
+    """A tile of inputs, whose lines lie `pitch` bytes apart; its elements go `plane` bytes apart."""
+    n, (_, inputs, _) = size_of(t), matrices(t.m, t.r, t.points)
+    take = lambda p, q: load(x + pitch * p + q * BYTES)
+    both_ways(inputs, n, take, lambda p, q, x: store(v + p * (plane * n) + plane * q, x))
+
+
+@micro(types.boolean)
+def transform_back(t, s, plane, y, pitch, bias):
+    """A tile of outputs, from sums; and whether it is spoiled by infinity or NaN. The outputs at its
+    corners are sums of everything: the first of a line has all elements in it but the last, and the
+    last one all but that of the point 0."""
+    n, (outputs, _, _) = size_of(t), matrices(t.m, t.r, t.points)
+    spoiled = registers([zeros()])
+
+    def give(p, q, x):
+        store(y + p * pitch + BYTES * q, end(t, x + bias if t.bias else x))
+        if q in (0, t.m - 1):
+            spoiled[0] = fma(x, zeros(), spoiled[0])
+
+    both_ways(outputs, n, lambda p, q: load(s + plane * (n * p) + q * plane), give)
+    return any_lane(is_nan(spoiled[0]))
+
+
+def end(t, x):
+    return ACTIVATIONS[t.activation](x)
+
+
+def any_lane(mask) -> Value:
+    b = builder()
+    return Value(b.icmp_unsigned("!=", b.bitcast(mask.ir, i16), ir.Constant(i16, 0)))
+
+
+# ---- at edges, and spoiled ones --------------------------------------------------------------------
+
+
+@inner
+def gather(t, x, image, block, i, j, to):
+    """The tile of inputs from (i, j), with zeros around the image."""
+    n = t.m + t.r - 1
+    for k in range(n * n):
+        store(to + 64 * k, splat(np.float32(0)))
+    for p in range(max(0, -i), min(n, x.height - i)):
+        for q in range(max(0, -j), min(n, x.width - j)):
+            store(to + 64 * (n * p + q), load(pixel(x, image, block, i + p, j + q)))
+
+
+@inner
+def scatter(t, tile, y, image, block, i, j):
+    """What of a tile of outputs is in the image."""
+    for p in range(min(t.m, y.height - i)):
+        for q in range(min(t.m, y.width - j)):
+            store(pixel(y, image, block, i + p, j + q), load(tile + 64 * (t.m * p + q)))
+
+
+@micro
+def filters_again(t, p, plane, w):
+    """Sixteen filters r x r, from their transforms at the first points and the last."""
+    n, r, (_, _, back) = size_of(t), t.r, matrices(t.m, t.r, t.points)
+    row = lambda e: e if e < r - 1 else n - 1
+    column = lambda e: select(e < r - 1, e, number(n - 1))
+    both_ways(back, r, lambda e, f: load(p + plane * (n * row(e)) + column(f) * plane),
+              lambda k, l, x: store(w + k * (BYTES * r) + BYTES * l, x))  # fmt: skip
+    places = [w + BYTES * k for k in range(r * r)]
+    size = lambda x: above(x, -x)
+    largest = zeros()
+    for x in map(load, places):
+        largest = maximum(largest, size(x))
+    for place in places:
+        x = load(place)
+        store(place, select(size(x) < largest * 1e-6, zeros(), x))
+
+
+@micro
+def add_taps(t, x, w, y):
+    """y[i, j] += x[i + k, j + l] w[k, l], of one channel: numbers of x lie a vector apart."""
+    n, r = size_of(t), t.r
+    w = [load(w + BYTES * k) for k in range(r * r)]
+    for i in loop(t.m):
+        for j in loop(t.m):
+            place = y + i * (BYTES * t.m) + j * BYTES
+            y_ = load(place)
+            for k in range(r):
+                for l in range(r):
+                    one = broadcast(x + i * (BYTES * n) + j * BYTES + BYTES * (n * k + l))
+                    y_ = fma(one, w[k * r + l], y_)
+            store(place, y_)
+
+
+@micro
+def finish(t, y, rest):
+    """Outputs of as many filters as there are: NaN in the other lanes would spread."""
+    for k in loop(t.m**2):
+        store(y + k * BYTES, select(first_lanes(rest), end(t, load(y + k * BYTES)), zeros()))
+
+
+@inner
+def by_definition(t, x, blocks, image, i, j, p, bias, rest, y):
+    """A tile of outputs, from the inputs at (i, j), and 16 of the filters p; `rest` of them are left."""
+    line, inputs, w = 64 * t.vectors, room(t), room(t)
+    for k in range(t.m * t.m):
+        store(y + 64 * k, bias)
+    for c in range(16 * blocks):
+        if c % 16 == 0:
+            gather(t, x, image, c // 16, i, j, inputs)
+        filters_again(t, p + line * c, line * 16 * blocks, w)
+        add_taps(t, inputs + 4 * (c % 16), w, y)
+    finish(t, y, rest)
