@@ -16,6 +16,7 @@ Taps in the padding are left out: pixels that see some are done one by one, from
 to the last. Nothing is copied for that (no im2col), since the taps of a line are neighbouring words.
 """
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -242,12 +243,13 @@ def on_panels(op, y, x, shape) -> Kernel:
 def with_panels(op, y, x, w) -> Kernel:
     pack, panels = packing(w.shape), WordPanels().infer(w)
     found = on_panels(op, y, x, w.shape)
+    taken = replace(found.cost, bytes=found.cost.bytes + 8 * prod(w.shape))
 
     def run(y, x, w, p):
         pack(p, w)
         found.run(y, x, p)
 
-    return Kernel("popcount", run, (panels,), cost=found.cost)
+    return Kernel("popcount", run, (panels,), cost=taken)
 
 
 @kernel((Packed, BinaryMatMul), (Packed, BinaryConv2d))
