@@ -79,11 +79,12 @@ def bound_several(f, t, numbers, parts=1):
 
 
 def run_around(run, ys, xs):
-    """Of arrays with gaps: in others without."""
-    there = tuple([np.empty(y.shape, y.dtype) for y in ys])
-    run(there, *[contiguous(x) for x in xs])
+    """Where there are gaps, in arrays without."""
+    there = tuple(map(contiguous, ys))
+    run(there, *map(contiguous, xs))
     for y, made in zip(ys, there):
-        np.copyto(y, made)
+        if made is not y:
+            np.copyto(y, made)
 
 
 def contiguous(x):
