@@ -63,19 +63,33 @@ class Columns(Form):
 
 
 class Rows(Form):
-    """Filters (o, ...) as a matrix (o, k), 16 columns at a time: p[j, o, l] = w[o, 16 j + l]; so
-    a kernel that goes through k finds the next number of a row, and of the next rows, nearby."""
+    """Filters (o, ...) as a matrix (o, k), `height` rows at a time, and 16 columns: p[i, j, r, l] =
+    w[height i + r, 16 j + l]; so a kernel that goes through k for some rows reads what lies nearby. The
+    last rows of a group overlap those before."""
+    height: int
+    groups: int = 1
 
-    def infer(self, w): return Spec((-(-prod(w.shape[1:]) // 16), w.shape[0], 16), w.dtype)
+    def infer(self, w):
+        return Spec((len(self.order(w.shape)), -(-prod(w.shape[1:]) // 16), self.height, 16), w.dtype)
+
+    def order(self, shape):
+        """The rows of each block."""
+        n = shape[0] // self.groups
+        first = np.minimum(np.arange(0, n, self.height), n - self.height)
+        blocks = np.arange(self.groups)[:, None, None] * n + first[:, None] + np.arange(self.height)
+        return blocks.reshape(-1, self.height)
 
     def forward(self, w):
-        w = filled(w.reshape(w.shape[0], prod(w.shape[1:])), 1, 16)
-        o, k = w.shape
-        return np.ascontiguousarray(w.reshape(o, k // 16, 16).swapaxes(0, 1))
+        matrix = filled(w.reshape(w.shape[0], prod(w.shape[1:])), 1, 16)
+        blocks = matrix[self.order(w.shape)]
+        i, r, k = blocks.shape
+        return np.ascontiguousarray(blocks.reshape(i, r, k // 16, 16).swapaxes(1, 2))
 
     def unpack(self, p, shape):
-        j, o, l = p.shape
-        return p.swapaxes(0, 1).reshape(o, j * l)[:, :prod(shape[1:])].reshape(shape)
+        i, j, r, l = p.shape
+        w = np.empty((shape[0], j * l), p.dtype)
+        w[self.order(shape)] = p.swapaxes(1, 2).reshape(i, r, j * l)
+        return w[:, :prod(shape[1:])].reshape(shape)
 
 
 class Filters(Form):

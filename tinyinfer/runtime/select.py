@@ -90,7 +90,7 @@ class Selection:
         return sorted(choices, key=lambda c: c.seconds)
 
     def seconds(self, kernel, op, specs) -> float:
-        if self.autotune and kernel.cost is not None:
+        if self.autotune and kernel.cost is not None and not op.raises:  # not of any numbers
             return timed(kernel, op, specs)
         return estimated(kernel, op, specs, self.machine)
 
