@@ -86,15 +86,22 @@ def test_threads_change_no_bit(monkeypatch):
         assert (made[0] == made[1]).all() and (made[0] == made[2]).all()
 
 
-@pytest.mark.parametrize("activation", ["", "relu"])
-def test_bias_and_activation_in_one(activation):
-    conv, x, w, bias = Conv2d(), randoms(2, 2, 6, 20), randoms(5, 2, 2, 2), randoms(5)
-    x[0, 0, 0, 0] = np.nan
-    wanted = conv.forward(x.astype("f8"), w.astype("f8")) + bias.reshape(-1, 1, 1)
+@pytest.mark.parametrize("x, pad", [((2, 2, 7, 9), 0), ((1, 1, 6, 21), 1), ((1, 2, 9, 36), 0)])
+@pytest.mark.parametrize("pool", [False, True])
+def test_bias_relu_and_pool_in_one(x, pad, pool):
+    conv = Conv2d(padding=((pad, pad), (pad, pad)))
+    w, bias, x = randoms(5, x[1], 2, 2), randoms(5), randoms(*x)
+    x[0, 0, 0, 0], x[0, 0, 4, 6] = np.nan, np.inf
+    with np.errstate(all="ignore"):
+        wanted = conv.forward(x.astype("f8"), w.astype("f8")) + bias.reshape(-1, 1, 1)
+    wanted = np.maximum(wanted, 0)
+    if pool:
+        n, c, h, k = *wanted.shape[:2], wanted.shape[2] // 2, wanted.shape[3] // 2
+        wanted = wanted[:, :, : 2 * h, : 2 * k].reshape(n, c, h, 2, k, 2).max((3, 5))
     y = np.empty(wanted.shape, FLOAT)
-    more = {"bias": spec_of(bias), "activation": activation}
+    more = {"bias": spec_of(bias), "activation": "relu", "pool": pool}
     rows.find(conv, spec_of(y), spec_of(x), spec_of(w), **more).run(y, x, w, bias)
-    np.testing.assert_allclose(y, np.maximum(wanted, 0) if activation else wanted, 1e-4, 1e-6)
+    np.testing.assert_allclose(y, wanted, 1e-4, 1e-6)
 
 
 def test_serves_no_other_step_from_column_to_column():

@@ -25,15 +25,18 @@ from .native import native
 from .simd import (
     LANES,
     Value,
+    above,
     at,
     below,
     broadcast,
     call,
+    constant,
     f32x16,
     first_lanes,
     fma,
     i1,
     i32,
+    is_nan,
     load,
     loop,
     maximum,
@@ -42,6 +45,7 @@ from .simd import (
     registers,
     relu,
     select,
+    shuffled,
     splat,
     store,
     store_some,
@@ -57,10 +61,13 @@ ACTIVATIONS = {"": lambda x: x, "relu": relu}
 # ---- which columns meet which taps -----------------------------------------------------------------
 
 
+DEFAULTS = {"back": 0, "bias": 0, "activation": "", "pool": 0, "apart": 0, "lines": 1, "alone": 1}
+
+
 def line(conv, columns, taps, seen, images, **more) -> Static:
     """A line of so many columns of y, from one of x of which `seen` are. `images`: whether these are
     in the lanes, or else columns are. Of filters that are `width` vectors wide."""
-    more = {"back": 0, "bias": 0, "activation": "", "pool": 0, "apart": 0} | more
+    more = DEFAULTS | more
     return Static(columns=columns, taps=taps, seen=seen, images=int(images), pixel=64 if images else 4,
                   stride=conv.stride[1], padding=conv.padding[1][0], dilation=conv.dilation[1],
                   **more)  # fmt: skip
@@ -134,16 +141,17 @@ def joined(run, tile) -> Run | None:
         return run._replace(count=run.count + 1, step=step, seen_step=seen_step)
 
 
-def tile_of(filters, vectors, multiple=1):
+def tile_of(filters, vectors, multiple=1, lines=1):
     """(filters, vectors) of a tile. Two multiply-adds begin in a cycle, if there are ten to wait for;
     what is loaded takes some time too."""
 
     def cost(tile):
         f, b = tile
-        return -(-filters // f) * -(-vectors // b) * (max(f * b, 10) + (f + b) / 10)
+        tiles = -(-filters // f) * -(-vectors // b)
+        return tiles * (max(f * b * lines, 10) + (f + b * lines) / 10)
 
     some = range(1, max(1, filters) + 1), range(1, vectors + 1)
-    fits = lambda f, b: f * b <= SUMS and (b % multiple == 0 or b == vectors)
+    fits = lambda f, b: f * b * lines <= SUMS and (b % multiple == 0 or b == vectors)
     tiles = [(f, b) for f in some[0] for b in some[1] if fits(f, b)]
     return min(tiles or [(1, min(multiple, vectors))], key=cost)
 
@@ -166,7 +174,9 @@ class Steps(NamedTuple):
     """In bytes."""
 
     y_filter: int
+    y_line: int
     x_channel: int
+    x_line: int  # from what a line of y sees to what the next one does
     x_row: int  # from a row of the filter, that lies inside the image, to the next
     w_filter: int
     w_channel: int
@@ -176,7 +186,18 @@ class Steps(NamedTuple):
 @micro
 def one_line(t, y, x, w, bias, filters, channels, rows, images, second, steps):
     """So many rows of the filters lie inside the image. `second`: of two lines of a pool."""
-    steps = Steps(*steps)
+    if t.alone:
+        tiles(t, 1, y, x, w, bias, filters, channels, rows, images, second, Steps(*steps))
+
+
+@micro
+def some_lines(t, y, x, w, bias, filters, channels, rows, images, steps):
+    """Lines of which each sees the same rows of the filters."""
+    if t.lines > 1:
+        tiles(t, t.lines, y, x, w, bias, filters, channels, rows, images, None, Steps(*steps))
+
+
+def tiles(t, lines, y, x, w, bias, filters, channels, rows, images, second, steps):
     there = first_lanes(images)
     for run in runs(t):
         for i in loop(run.count):
@@ -184,47 +205,76 @@ def one_line(t, y, x, w, bias, filters, channels, rows, images, second, steps):
             y_tile = y + (i * (t.pixel * run.step >> t.pool) + (t.pixel * run.first >> t.pool))
             for j in loop((filters + (t.filters - 1)) // t.filters):
                 f = below(j * t.filters, filters - t.filters)  # the last tile may overlap another
-                sums = start(t, bias + f * 4)
-                add_taps(t, run, sums, x_tile, w + f * steps.w_filter, channels, rows, steps)
-                put(t, run, sums, y_tile + f * steps.y_filter, steps.y_filter, there, second)
+                sums = start(t, lines, bias + f * 4)
+                add_taps(t, lines, run, sums, x_tile, w + f * steps.w_filter, channels, rows, steps)
+                for e in range(t.filters):
+                    some = [sums[s] for s in range(e * lines * t.width, (e + 1) * lines * t.width)]
+                    put(t, run, some, y_tile + (f + e) * steps.y_filter, steps, there, second)
 
 
-def start(t, bias):
+def start(t, lines, bias):
     numbers = [broadcast(bias + 4 * f) if t.bias else zeros() for f in range(t.filters)]
-    return registers([x for x in numbers for _ in range(t.width)])
+    return registers([x for x in numbers for _ in range(lines * t.width)])
 
 
-def add_taps(t, run, sums, x, w, channels, rows, steps):
+def add_taps(t, lines, run, sums, x, w, channels, rows, steps):
     for c in loop(channels):
         for k in loop(rows):
-            line, numbers = x + c * steps.x_channel + k * steps.x_row, w + c * steps.w_channel
+            row, numbers = x + c * steps.x_channel + k * steps.x_row, w + c * steps.w_channel
             numbers, seen = numbers + k * steps.w_row, {}
             for l in range(t.taps):
-                met = [(b, place) for b, tap, *place in run.pairs if tap == l]
-                for _, (q, *lanes) in met:
-                    if (q, *lanes) not in seen:
-                        seen[q, *lanes] = load_lanes(line + t.pixel * q, *lanes)
+                met = [
+                    (r, b, tuple(q)) for r in range(lines) for b, tap, *q in run.pairs if tap == l
+                ]
+                for r, _, (q, *lanes) in met:
+                    if (r, q, *lanes) not in seen:
+                        there = row + steps.x_line * r + t.pixel * q
+                        seen[r, q, *lanes] = load_lanes(there, *lanes)
                 for f in range(t.filters if met else 0):
                     number = broadcast(numbers + steps.w_filter * f + 4 * l)
-                    for b, place in met:
-                        s = f * t.width + b
-                        sums[s] = fma(number, seen[tuple(place)], sums[s])
+                    for r, b, q in met:
+                        s = (f * lines + r) * t.width + b
+                        sums[s] = fma(number, seen[r, *q], sums[s])
 
 
-def put(t, run, sums, y, apart, there, second):
-    """Images that do not exist are zeros, not what becomes of zeros."""
-    for f in range(t.filters):
-        line = [sums[f * t.width + b] for b in range(t.width)]
-        if t.pool:
-            line = [maximum(a, b) for a, b in zip(line[::2], line[1::2])]
-        for (j, lanes), v in zip(run.vectors, line):
-            place, v = y + apart * f + t.pixel * j, ACTIVATIONS[t.activation](v)
-            if t.pool:
-                v = select(splat(second) > 0, maximum(v, load(place)), v)
-            if lanes < LANES:
-                store_some(place, v, lanes)
-            else:
-                store(place, select(there, v, zeros()) if t.images else v)
+def put(t, run, sums, y, steps, there, second):
+    """The lines of a filter. Images that do not exist are zeros, not what becomes of zeros."""
+    lines = [sums[s : s + t.width] for s in range(0, len(sums), t.width)]
+    places = [
+        (y + steps.y_line * r + t.pixel * j, n) for r in range(len(lines)) for j, n in run.vectors
+    ]
+    if t.pool:
+        places = [(y + (t.pixel * j >> 1), n if t.images else n // 2) for j, n in run.vectors]
+        places = places[:: 2 if t.images else 1]
+        sums = pooled([across(t, line) for line in lines], places, second)
+    for (place, lanes), v in zip(places, sums):
+        v = ACTIVATIONS[t.activation](v)
+        if lanes < LANES:
+            store_some(place, v, lanes)
+        else:
+            store(place, select(there, v, zeros()) if t.images else v)
+
+
+def across(t, line):
+    """Its even columns, and its odd ones."""
+    if t.images:
+        return [*zip(line[::2], line[1::2])]
+    return [[shuffled(v, v, [*range(i, LANES, 2)] * 2) for i in (0, 1)] for v in line]
+
+
+def pooled(lines, places, second):
+    """The largest of 2 x 2, of two lines; or of a line, and in the second one of what is there."""
+    if second is None:
+        return [largest(*a, *b) for a, b in zip(*lines)]
+    pairs = [maximum(a, b) for a, b in lines[0]]
+    befores = [load_lanes(place, 0, lanes) for place, lanes in places]
+    return [select(splat(second) > 0, maximum(v, old), v) for v, old in zip(pairs, befores)]
+
+
+def largest(a, b, c, d):
+    """NaN if one of them is, by as few instructions as that takes."""
+    bad = is_nan(a, b) | is_nan(c, d)
+    return select(bad, constant(f32x16.ir, float("nan")), above(above(a, b), above(c, d)))
 
 
 # ---- all lines -------------------------------------------------------------------------------------
@@ -260,20 +310,33 @@ def rows_inside(t, i, kernel, height, work):
 
 @native
 def convolve(t, part, parts, y, x, w, bias, work):
-    pixel, blocks, lines, height = t.pixel // 4, y.shape[0], y.shape[2], x.shape[2]
+    pixel, blocks, height, rounds = t.pixel // 4, y.shape[0], x.shape[2], y.shape[2]
     filters, channels = y.shape[1] // work.groups, x.shape[1] // work.groups
     y_line, x_line, tap = y.shape[3] * pixel, t.seen * pixel, w.shape[2] * t.taps
     w_filter, w_channel = (tap, w.shape[1] * tap) if t.back else (w.shape[1] * tap, tap)
-    steps = (4 * lines * y_line, 4 * height * x_line, 4 * work.seen * x_line,
+    steps = (4 * y.shape[2] * y_line, 4 * y_line * (1 - t.pool), 4 * height * x_line,
+             4 * (1 if t.back else work.stride) * x_line, 4 * work.seen * x_line,
              4 * w_filter, 4 * w_channel, 4 * work.row * t.taps)  # fmt: skip
-    for n in range(blocks * lines * part // parts, blocks * lines * (part + 1) // parts):
-        b, i = divmod(n, lines)
-        for second in range(1 + t.pool):
-            rows, k, r = rows_inside(t, i * (1 + t.pool) + second, w.shape[2], height, work)
-            for g in range(work.groups):
-                one_line(t,
-                         at(y, (b * y.shape[1] + g * filters) * lines * y_line + i * y_line),
-                         at(x, ((b * x.shape[1] + g * channels) * height + r) * x_line),
-                         at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
-                         filters, channels, rows, min(16, work.images - 16 * b), second,
-                         steps)  # fmt: skip
+    lines = rounds * (1 + t.pool)
+    rounds = (lines + t.lines - 1) // t.lines
+    for n in range(blocks * rounds * part // parts, blocks * rounds * (part + 1) // parts):
+        b, i = divmod(n, rounds)
+        i *= t.lines
+        end = min(i + t.lines, lines)
+        rows, k, r = rows_inside(t, i, w.shape[2], height, work)
+        alike = t.lines > 1 and end - i == t.lines
+        if alike:
+            alike = (rows, k) == rows_inside(t, end - 1, w.shape[2], height, work)[:2]
+        for g in range(work.groups):
+            to, images = (b * y.shape[1] + g * filters) * y.shape[2], min(16, work.images - 16 * b)
+            source = (b * x.shape[1] + g * channels) * height
+            if alike:
+                some_lines(t, at(y, (to + i // (1 + t.pool)) * y_line), at(x, (source + r) * x_line),
+                           at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
+                           filters, channels, rows, images, steps)  # fmt: skip
+            else:
+                for line in range(i, end):
+                    rows, k, r = rows_inside(t, line, w.shape[2], height, work)
+                    one_line(t, at(y, (to + line // (1 + t.pool)) * y_line), at(x, (source + r) * x_line),
+                             at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
+                             filters, channels, rows, images, line - i, steps)  # fmt: skip

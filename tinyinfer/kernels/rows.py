@@ -25,14 +25,17 @@ def serves(conv, columns, *xs) -> bool:
 
 
 @kernel(Conv2d)
-def find(op, y, x, w, bias=None, activation=""):
-    """`bias`, the spec of one number a filter, and an activation are for what is fused with it."""
-    if not serves(op, y.shape[3], x, w):
+def find(op, y, x, w, bias=None, activation="", pool=False):
+    """`bias`, the spec of one number a filter, an activation, and the largest of 2 x 2 numbers are for
+    what is fused with it: y has the result's shape then."""
+    columns = y.shape[3] * (1 + pool)
+    if not serves(op, columns, x, w):
         return None
-    more = {"bias": int(bias is not None), "activation": activation}
-    t = of_columns(op, y.shape[1] // op.groups, y.shape[3], w.shape[3], x.shape[3], **more)
+    more = {"bias": int(bias is not None), "activation": activation, "pool": int(pool)}
+    more["alone"] = int(not pool or op.padding[0] != (0, 0))
+    t = of_columns(op, y.shape[1] // op.groups, columns, w.shape[3], x.shape[3], **more)
     work = Work(0, op.groups, op.stride[0], op.padding[0][0], op.dilation[0], 1, op.dilation[0])
-    return made(t, work, bias, 2 * prod(y.shape) * prod(w.shape[1:]), y, x, w)
+    return made(t, work, bias, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
 
 
 @kernel(Conv2dInput)
@@ -43,9 +46,14 @@ def find_input(op, y, g, w):
     return made(t, backwards(op.conv, 0), None, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)
 
 
-def of_columns(conv, filters, columns, taps, seen, **more):
-    f, b = tile_of(filters, -(-columns // LANES))
-    return line(conv, columns, taps, seen, False, filters=f, width=b, **more)
+def of_columns(conv, filters, columns, taps, seen, pool=0, **more):
+    """Of short lines two make a tile: a number that is loaded is used for both."""
+    vectors = -(-columns // LANES)
+    lines = 2 if vectors == 1 or pool else 1
+    f, b = tile_of(filters, vectors, lines=lines)
+    return line(
+        conv, columns, taps, seen, False, filters=f, width=b, lines=lines, pool=pool, **more
+    )
 
 
 def made(t, work, bias, flops, y, *xs):
@@ -68,7 +76,7 @@ def find_weight(op, y, g, x):
         return None
     filters, channels = g.shape[1] // conv.groups, y.shape[1]
     t = weight_line(conv, filters, channels, g.shape[3], y.shape[3], x.shape[3], False)
-    numbers = conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0]
+    numbers = conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0], LANES * g.shape[0]
     flops = 2 * prod(g.shape) * prod(y.shape[1:])
     go = bound(convolve_weights, t, numbers, threads.parts(flops, g.shape[1] // t.filters))
     return Kernel(
