@@ -283,6 +283,74 @@ def conv_case(row, name, threads, shape, filters, stride=1, pad=0, groups=1, tor
     return Case(row, name, run, {"onnxruntime": peer}, flops, chosen=chosen)
 
 
+def quantized(shape, filters, seed=0):
+    """Bytes, weights, and what else an integer layer is given."""
+    import numpy as np
+
+    r = np.random.default_rng(seed)
+    x = r.integers(0, 256, shape).astype(np.uint8)
+    w = r.integers(-127, 128, filters).astype(np.int8)
+    return x, w, r.uniform(0.005, 0.02, filters[0]).astype(np.float32)
+
+
+def quantized_peer(node, x, w, scales, outputs, threads, **attributes):
+    """onnxruntime on QLinearConv or QLinearMatMul."""
+    import numpy as np
+    from onnx import helper as h
+
+    names = ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"] + ["b"] * (node == "QLinearConv")
+    kept = dict(
+        xs=np.float32(0.02), xz=np.uint8(131), w=w, ws=scales, wz=np.zeros(outputs, np.int8),
+        ys=np.float32(3.0), yz=np.uint8(120),
+    )  # fmt: skip
+    if node == "QLinearConv":
+        kept["b"] = np.zeros(outputs, np.int32)
+    return session([h.make_node(node, names, ["y"], **attributes)], {"x": x}, kept, threads)
+
+
+def integer_case(row, name, threads, op, node, x, w, scales, flops, **attributes):
+    import numpy as np
+
+    import tinyinfer as ti
+    from tinyinfer.ops.integer import output_scale
+
+    o = len(scales)
+    peer, wanted = quantized_peer(node, x, w, scales, o, threads, **attributes)
+    kept = [ti.State(v) for v in (w, output_scale(0.02, scales, 3.0), np.zeros(o, np.int32))]
+    run, (y,), chosen = ours(lambda x: op(x, *kept), x)
+    assert (y == wanted).all(), "not the same bits"
+    return Case(row, name, run, {"onnxruntime": peer}, flops, integer=True, chosen=chosen)
+
+
+def gemm_int8(threads):
+    """With weights, and the result on the grid of the next layer; beside our own product of floats."""
+    import tinyinfer as ti
+    from tinyinfer.ops.integer import QLinearMatMul
+
+    for n in 256, 512, 1024:
+        x, w, scales = quantized((n, n), (n, n))
+        op = QLinearMatMul(131, 120)
+        case = integer_case(
+            "gemm_int8", f"{n}³", threads, op, "QLinearMatMul", x, w, scales, 2.0 * n**3
+        )
+        case.peers["float32"], _, _ = ours(partial(times, ti.State(numbers(n, n))), numbers(n, n))
+        yield case
+
+
+def conv3x3_int8(threads):
+    from tinyinfer.ops.conv import Conv2d
+    from tinyinfer.ops.integer import QLinearConv
+
+    for n in 1, 8:
+        for c, size in RESNET18:
+            x, w, scales = quantized((n, c, size, size), (c, c, 3, 3))
+            op = QLinearConv(Conv2d(padding=((1, 1), (1, 1))), 131, 120)
+            flops = 2.0 * n * c * size * size * c * 9
+            name = f"{n} x {c}@{size}²"
+            yield integer_case("conv3x3_int8", name, threads, op, "QLinearConv", x, w, scales, flops,
+                               pads=[1] * 4)  # fmt: skip
+
+
 RESNET18 = (64, 56), (128, 28), (256, 14), (512, 7)
 
 
@@ -419,7 +487,7 @@ def elementwise(threads):
 
 
 ROWS = {
-    "gemm": gemm, "conv3x3": conv3x3, "conv_others": conv_others, "depthwise": depthwise, "lenet": lenet,
+    "gemm": gemm, "gemm_int8": gemm_int8, "conv3x3": conv3x3, "conv3x3_int8": conv3x3_int8, "conv_others": conv_others, "depthwise": depthwise, "lenet": lenet,
     "lenet_gradients": lenet_gradients, "lenet_64": lenet_64, "gradients": gradients, "elementwise": elementwise,
 }  # fmt: skip
 

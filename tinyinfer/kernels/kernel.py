@@ -83,7 +83,7 @@ FORMS = {}  # type of op -> functions that give forms in which its weights may l
 
 
 def forms(*ops):
-    """Make `f(op, y, x, w)`, of specs, say in which forms the weights w of these types of ops could
+    """Make `f(op, y, x, w, ...)`, of specs, say in which forms the weights w of these types of ops could
     be packed: those for which there is a kernel."""
 
     def register(f):

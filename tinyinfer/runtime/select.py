@@ -97,18 +97,18 @@ class Selection:
     def alternatives(self, op, specs) -> list[Choice]:
         """The ways with packed weights, too."""
         found = self.ranked(op, specs)
-        if self.fast and len(specs) == 3:
-            y, x, w = specs
-            for form in forms_of(op, y, x, w):
+        if self.fast and len(specs) > 2:
+            y, x, w, *rest = specs
+            for form in forms_of(op, *specs):
                 packed = Packed(op, form, w.shape)
-                found += self.ranked(packed, (y, x, form.infer(w)), form)
+                found += self.ranked(packed, (y, x, form.infer(w), *rest), form)
         return sorted(found, key=lambda c: c.seconds)
 
     def why(self, n) -> str:
         """What was chosen, and before what."""
         op, specs = n.op, (n.spec, *[x.spec for x in n.inputs])
         if isinstance(op, Packed):
-            op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype))
+            op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype), *specs[3:])
         first, *others = self.alternatives(op, specs)
         return f"{told(first.seconds)}" + (f"; {others[0]}" if others else "")
 
@@ -189,7 +189,7 @@ class Way:
     def cheapest(self, n) -> Choice:
         specs = n.spec, *[x.spec for x in n.inputs]
         found = self.selection.alternatives(n.op, specs)
-        once = len(n.inputs) == 2 and n.inputs[1] in self.fixed
+        once = len(n.inputs) > 1 and n.inputs[1] in self.fixed
         return min(found, key=lambda c: c.seconds + self.packing(c, specs, once))
 
     def packing(self, choice, specs, once) -> float:
