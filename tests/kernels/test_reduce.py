@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from kernel_check import agrees, carried_out
 
+import tinyinfer as ti
 from tinyinfer.core.spec import spec_of
+from tinyinfer.graph.fused import Fused
 from tinyinfer.kernels import norm, reduce, softmax, threads
-from tinyinfer.kernels.groups import sizes_of
+from tinyinfer.kernels.groups import fused, grouped, sizes_of
 from tinyinfer.ops.norm import LayerNorm
 from tinyinfer.ops.reduce import LogSoftmax, LogSumExp, Max, Mean, Min, Softmax, Sum, Var
 
@@ -15,15 +17,15 @@ RNG = np.random.default_rng(0)
 
 # op: (what finds its kernel, error)
 OPS = {
-    Sum: (reduce.of_groups, 1e-7),
-    Mean: (reduce.of_groups, 1e-7),
-    lambda axes: Var(axes, 0): (reduce.of_groups, 1e-7),
-    Max: (reduce.of_groups, 0),
-    Min: (reduce.of_groups, 0),
-    Softmax: (softmax.of_groups, 3e-7),
-    LogSoftmax: (softmax.of_groups, 3e-7),
-    LogSumExp: (softmax.of_groups, 3e-7),
-    lambda axes: LayerNorm(axes, 1e-5): (norm.layer_norm, 1e-7),
+    Sum: (reduce.grouped, 1e-7),
+    Mean: (reduce.grouped, 1e-7),
+    lambda axes: Var(axes, 0): (reduce.grouped, 1e-7),
+    Max: (reduce.grouped, 0),
+    Min: (reduce.grouped, 0),
+    Softmax: (softmax.grouped, 3e-7),
+    LogSoftmax: (softmax.grouped, 3e-7),
+    LogSumExp: (softmax.grouped, 3e-7),
+    lambda axes: LayerNorm(axes, 1e-5): (norm.grouped, 1e-7),
 }
 NAMES = "sum mean var max min softmax log_softmax logsumexp layer_norm".split()
 each_op = pytest.mark.parametrize("make", OPS, ids=NAMES)
@@ -91,7 +93,7 @@ def test_axes_that_lie_between_others():
 
 def test_what_they_leave_to_others():
     x = spec_of(floats(2, 3, 4, 5))
-    assert reduce.of_groups(Sum((0, 2)), Sum((0, 2)).infer(x), x) is None
+    assert grouped(Sum((0, 2)), Sum((0, 2)).infer(x), x) is None
     double = spec_of(np.ones((2, 3)))
     for make, (find, _) in OPS.items():
         assert find(make((1,)), make((1,)).infer(double), double) is None
@@ -99,16 +101,14 @@ def test_what_they_leave_to_others():
 
 def test_a_sum_of_many_is_that_of_double_precision():
     x = np.full((1, 1 << 20), 0.1, np.float32)
-    got = carried_out(
-        reduce.of_groups(Sum((1,)), *[Sum((1,)).infer(spec_of(x)), spec_of(x)]), Sum((1,)), x
-    )
+    got = carried_out(grouped(Sum((1,)), *[Sum((1,)).infer(spec_of(x)), spec_of(x)]), Sum((1,)), x)
     assert got.item() == np.float32(x.astype(np.float64).sum())
 
 
 @pytest.mark.parametrize("op, wanted", [(LogSumExp((1,)), [[0]]), (LogSoftmax((1,)), [[0, -15]])])
 def test_what_the_others_add_to_the_largest_is_not_lost(op, wanted):
     x = np.float32([[0, -15]])
-    got = carried_out(softmax.of_groups(op, op.infer(spec_of(x)), spec_of(x)), op, x)
+    got = carried_out(grouped(op, op.infer(spec_of(x)), spec_of(x)), op, x)
     little = np.log1p(np.exp(-15.0)) * (1 if isinstance(op, LogSumExp) else -1)
     np.testing.assert_allclose(got, np.add(wanted, little), rtol=1e-6)
 
@@ -117,8 +117,43 @@ def test_what_the_others_add_to_the_largest_is_not_lost(op, wanted):
 def test_it_may_be_written_over_what_it_is_made_of(make):
     for axes in (1,), (0,):
         x, op = floats(20, 70), make(axes)
-        kernel = OPS.get(make, (norm.layer_norm,))[0](op, spec_of(x), spec_of(x))
+        kernel = OPS.get(make, (grouped,))[0](op, spec_of(x), spec_of(x))
         assert kernel.over == (0,)
         wanted = carried_out(kernel, op, x)
         kernel.run(x, x)
         np.testing.assert_array_equal(x, wanted)
+
+
+def affine(x, w, b):
+    return ti.layer_norm(x, x.shape[-1], w, b)
+
+
+FUSED = [
+    (affine, [(6, 70), (70,), (70,)], (0,)),
+    (affine, [(2, 3, 70), (70,), (70,)], (0,)),
+    (lambda x, w: ti.layer_norm(x, (3, 30)) * w + 1.0, [(2, 3, 30), (3, 30)], (0,)),
+    (lambda x: x + ti.layer_norm(x, 33).relu(), [(5, 33)], ()),
+    (lambda t, x: t * x.log_softmax(1), [(5, 33), (5, 33)], (1,)),
+    (lambda x, s, one: x.softmax(-1) * s - one, [(4, 5, 33), (4, 5, 1), ()], (0,)),
+    (lambda x, g: x.softmax(1) * g, [(2, 40, 17), (2, 40, 17)], (0,)),
+]
+
+
+@pytest.mark.parametrize("fn, shapes, over", FUSED)
+def test_steps_that_follow(fn, shapes, over):
+    xs = [floats(*s) for s in shapes]
+    op = Fused(ti.trace(fn, *map(ti.tensor, xs)))
+    find = lambda op, *specs: fused(op.graph, *specs)
+    assert agrees(find, op, *xs, error=5e-7).over == over
+
+
+def test_steps_that_are_left_to_others():
+    across = lambda x, w: x.softmax(0) * w
+    twice = lambda x, w: (x.softmax(1) * w).softmax(1)
+    before = lambda x, w: (x * w).softmax(1) + 1.0
+    sums = lambda x, w: x.sum(1, keepdim=True) * w
+    x = floats(5, 1)
+    for fn in across, twice, before, sums:
+        xs = [floats(5, 7), floats(7)] if fn is not sums else [x, x]
+        graph = ti.trace(fn, *map(ti.tensor, xs))
+        assert fused(graph, graph.outputs[0].spec, *map(spec_of, xs)) is None

@@ -13,17 +13,24 @@
 
 What is added up, or compared, is so in several vectors side by side: those of one group are combined
 when it ends. Sums are in double precision, in an order that depends on the shape alone.
+
+Elementwise steps that follow are a program (program.py), carried out when the result is written.
 """
 
 from itertools import groupby
 from math import prod
 
+from . import threads
 from .chain import share
+from .kernel import Cost, Kernel
 from .math import of
+from .native import bound_several
+from .program import KINDS, Program, emit, program
 from .simd import (
     BYTES,
     LANES,
     Value,
+    broadcast,
     builder,
     constant,
     f64,
@@ -140,6 +147,22 @@ class Groups:
             for (_, at, lanes), x in [(each, make(*each)) for each in vectors]:
                 put(y + at, x, lanes)
 
+    def write_ended(self, y, xs, make):
+        """The same, after the program."""
+
+        def ended(v, at, lanes):
+            others = [self.operand(xs[i], lies, v, at, lanes) for i, lies in self.t.operands]
+            return emit(self.t.steps, [make(v, at, lanes), *others])[self.t.result]
+
+        self.write(y, ended)
+
+    def operand(self, x, lies, v, at, lanes) -> Value:
+        if lies == "everywhere":
+            return get(x + at, lanes)
+        if lies == "within":
+            return get(x + (at - self.begin * 4), lanes)
+        return broadcast(x + self.number * 4) if lies == "a group" else broadcast(x)
+
     def write_one(self, y, found):
         """One number of each group."""
         y = y + self.number * 4
@@ -170,3 +193,56 @@ def in_all_lanes(combine, x) -> Value:
     for n in 8, 4, 2, 1:
         x = combine(x, shuffled(x, x, [i ^ n for i in range(LANES)]))
     return x
+
+
+# ---- which ----------------------------------------------------------------------------------------
+
+CODE = {}  # type of op: of the op, (machine code, what else the compiler has to know)
+NOTHING = Program((), (), (0,))
+
+
+def grouped(op, y, *xs, at=0, then=NOTHING) -> Kernel | None:
+    """Of an op on groups of xs[at], and the program `then`, of its result and others of the xs."""
+    x = xs[at]
+    sizes = sizes_of(x.shape, op.axes)
+    if sizes is None or x.dtype != KINDS[0] or y.dtype != KINDS[0]:
+        return None
+    operands = tuple([(i, lies(spec, x.shape, op.axes, sizes)) for i, spec in then.operands])
+    if any(how is None for _, how in operands):
+        return None
+    f, known = CODE[type(op)](op)
+    after = {"steps": then.steps, "operands": operands, "result": then.results[0]}
+    t = static(sizes, x=at, **after, **known)
+    n = prod(x.shape)
+    run = bound_several(f, t, sizes, threads.parts(40 * n, units(t, sizes)))
+    over = (at,) if x == y and at not in dict(operands) else ()
+    size = 4 * (n + prod(y.shape) + sum(prod(xs[i].shape) for i, _ in operands))
+    return Kernel("groups", run, over=over, cost=Cost(0, size))  # memory holds it up
+
+
+def lies(spec, shape, axes, sizes) -> str | None:
+    """How an operand lies, beside groups of that shape along these axes."""
+    own = (1,) * (len(shape) - len(spec.shape)) + spec.shape
+    moves = {i for i, n in enumerate(own) if n != 1}
+    in_group = {i for i in axes if shape[i] != 1}
+    k0, r0, k1, r1 = sizes
+    if spec.dtype != KINDS[0]:
+        return None
+    if own == shape:
+        return "everywhere"
+    if not moves:
+        return "one"
+    if r1 == 1 or r0 != 1:
+        return None
+    others = {i for i, n in enumerate(shape) if n != 1} - in_group
+    return "within" if moves == in_group else "a group" if moves == others else None
+
+
+def fused(graph, y, *xs) -> Kernel | None:
+    """Of a graph: an op on groups of an input, and elementwise steps."""
+    found = [n for n in graph.steps if n.op.anchor and type(n.op) in CODE and n.spec == y]
+    if len(found) != 1 or found[0].inputs[0] not in graph.inputs:
+        return None
+    (n,) = found
+    then, at = program(graph, anchor=n), graph.inputs.index(n.inputs[0])
+    return then and grouped(n.op, y, *xs, at=at, then=then._replace(operands=then.operands[1:]))

@@ -68,6 +68,9 @@ def bound_several(f, t, numbers, parts=1):
 
     def run(y, *xs):
         ys = y if type(y) is tuple else (y,)
+        for x in ys + xs:
+            if type(x) is not np.ndarray:  # machine code relies on it
+                return run(tuple(map(np.asarray, ys)), *map(np.asarray, xs))
         if one.call is None:
             one.call = one.compiled((ys, xs, numbers))
         try:

@@ -7,15 +7,12 @@
 Of channels it is a chain of elementwise steps, in which a channel has one number of each (chain.py).
 """
 
-from math import prod
-
 from ..core.spec import Spec
 from ..ops.norm import BatchNorm, LayerNorm
-from . import threads
 from .chain import chain
-from .groups import get, groups, sizes_of, static, units
-from .kernel import Cost, Kernel, kernel
-from .native import bound_several, native
+from .groups import CODE, get, grouped, groups
+from .kernel import kernel
+from .native import native
 from .program import Program
 from .reduce import mean, squared_distance
 from .simd import call, micro, narrow, wide
@@ -23,16 +20,17 @@ from .simd import call, micro, narrow, wide
 
 @native
 def normalize(t, part, parts, ys, xs, sizes):
-    normalize_groups(t, part, parts, ys[0], xs[0], sizes)
+    normalize_groups(t, part, parts, ys[0], xs, sizes)
 
 
 @micro
-def normalize_groups(t, part, parts, y, x, sizes):
+def normalize_groups(t, part, parts, y, xs, sizes):
+    x = xs[t.x]
     for g in groups(t, part, parts, sizes):
         means = mean(g, x)
         rates = [rate(s / g.count + t.eps) for s in squared_distance(g, x, means)]
         distance = lambda v, at, lanes: wide(get(x + at, lanes)) - means[v]  # noqa: B023
-        g.write(y, lambda v, *at: narrow(distance(v, *at) * rates[v]))  # noqa: B023
+        g.write_ended(y, xs, lambda v, *at: narrow(distance(v, *at) * rates[v]))  # noqa: B023
 
 
 def rate(x):
@@ -40,15 +38,8 @@ def rate(x):
     return 1.0 / call("llvm.sqrt.v16f64", x.ir.type, x)
 
 
-@kernel(LayerNorm)
-def layer_norm(op, y, x):
-    sizes = sizes_of(x.shape, op.axes)
-    if sizes is None or x.dtype != "float32":
-        return None
-    t, n = static(sizes, eps=float(op.eps)), prod(x.shape)
-    run = bound_several(normalize, t, sizes, threads.parts(30 * n, units(t, sizes)))
-    return Kernel("lanes", run, over=(0,), cost=Cost(0, 8 * n))
-
+CODE[LayerNorm] = lambda op: (normalize, {"eps": float(op.eps)})
+kernel(LayerNorm)(grouped)
 
 X, MEAN, VAR, W, B = range(5)
 

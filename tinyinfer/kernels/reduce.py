@@ -7,14 +7,13 @@ for group                               # see groups.py
     y = sum((x - mean)**2) / (n - correction)
 """
 
-from math import inf, prod
+from math import inf
 
 from ..ops.reduce import Max, Mean, Min, Sum, Var
-from . import threads
-from .groups import get, groups, sizes_of, static, units
-from .kernel import Cost, Kernel, kernel
+from .groups import CODE, get, grouped, groups
+from .kernel import kernel
 from .math import of
-from .native import bound_several, native
+from .native import native
 from .simd import constant, f64x16, first_lanes, maximum, micro, minimum, narrow, select, wide
 
 
@@ -73,23 +72,9 @@ def squared_distance(g, x, means):
     return g.total(square)
 
 
-# ---- which ----------------------------------------------------------------------------------------
-
-KERNELS = {
-    Sum: lambda op: (sums, {"mean": 0}),
-    Mean: lambda op: (sums, {"mean": 1}),
-    Var: lambda op: (variances, {"correction": float(op.correction)}),
-    Max: lambda op: (extremes, {"largest": 1}),
-    Min: lambda op: (extremes, {"largest": 0}),
-}
-
-
-@kernel(*KERNELS)
-def of_groups(op, y, x):
-    sizes = sizes_of(x.shape, op.axes)
-    if sizes is None or x.dtype != "float32":
-        return None
-    f, known = KERNELS[type(op)](op)
-    t, n = static(sizes, **known), prod(x.shape)
-    run = bound_several(f, t, sizes, threads.parts(20 * n, units(t, sizes)))
-    return Kernel("lanes", run, cost=Cost(0, 4 * n))
+CODE[Sum] = lambda op: (sums, {"mean": 0})
+CODE[Mean] = lambda op: (sums, {"mean": 1})
+CODE[Var] = lambda op: (variances, {"correction": float(op.correction)})
+CODE[Max] = lambda op: (extremes, {"largest": 1})
+CODE[Min] = lambda op: (extremes, {"largest": 0})
+kernel(Sum, Mean, Var, Max, Min)(grouped)

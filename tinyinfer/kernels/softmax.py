@@ -9,51 +9,54 @@ Through a group it goes three times: a cache near the core holds it. In the firs
 over; in the sum it is found.
 """
 
-from math import inf, prod
+from math import inf
 
 from ..ops.reduce import LogSoftmax, LogSumExp, Softmax
-from . import threads
-from .groups import get, groups, put, sizes_of, static, units
-from .kernel import Cost, Kernel, kernel
+from .groups import CODE, get, grouped, groups, put
+from .kernel import kernel
 from .math import absolute, exp, log1p, of
-from .native import bound_several, native
+from .native import native
 from .simd import above, micro, narrow, select, wide
 
 
 @native
 def softmax(t, part, parts, ys, xs, sizes):
-    softmaxes(t, part, parts, ys[0], xs[0], sizes)
+    softmaxes(t, part, parts, ys[0], xs, sizes)
 
 
 @native
 def log_softmax(t, part, parts, ys, xs, sizes):
-    log_softmaxes(t, part, parts, ys[0], xs[0], sizes)
+    log_softmaxes(t, part, parts, ys[0], xs, sizes)
 
 
 @native
 def log_sum_exp(t, part, parts, ys, xs, sizes):
-    log_sum_exps(t, part, parts, ys[0], xs[0], sizes)
+    log_sum_exps(t, part, parts, ys[0], xs, sizes)
 
 
 @micro
-def softmaxes(t, part, parts, y, x, sizes):
+def softmaxes(t, part, parts, y, xs, sizes):
+    x = xs[t.x]
     for g in groups(t, part, parts, sizes):
         tops = largest(g, x)
         stored = lambda v, at, lanes: put(y + at, small(x + at, lanes, tops[v]), lanes)  # noqa: B023
         sums = [narrow(s) for s in g.total(lambda *each: wide(stored(*each)))]  # noqa: B023
-        g.write(y, lambda v, at, lanes: get(y + at, lanes) / sums[v])  # noqa: B023
+        g.write_ended(y, xs, lambda v, at, lanes: get(y + at, lanes) / sums[v])  # noqa: B023
 
 
 @micro
-def log_softmaxes(t, part, parts, y, x, sizes):
+def log_softmaxes(t, part, parts, y, xs, sizes):
+    x = xs[t.x]
     for g in groups(t, part, parts, sizes):
         tops = largest(g, x)
         logs = log_total(g, x, tops)
-        g.write(y, lambda v, at, lanes: get(x + at, lanes) - tops[v] - logs[v])  # noqa: B023
+        distance = lambda v, at, lanes: get(x + at, lanes) - tops[v] - logs[v]  # noqa: B023
+        g.write_ended(y, xs, distance)
 
 
 @micro
-def log_sum_exps(t, part, parts, y, x, sizes):
+def log_sum_exps(t, part, parts, y, xs, sizes):
+    x = xs[t.x]
     for g in groups(t, part, parts, sizes):
         tops = [select(absolute(top) < inf, top, of(0.0)) for top in largest(g, x)]
         g.write_one(y, [log + top for log, top in zip(log_total(g, x, tops), tops)])
@@ -75,17 +78,7 @@ def log_total(g, x, tops):
     return [log1p(narrow(s - 1.0)) for s in sums]
 
 
-# ---- which ----------------------------------------------------------------------------------------
-
-KERNELS = {Softmax: softmax, LogSoftmax: log_softmax, LogSumExp: log_sum_exp}
-
-
-@kernel(*KERNELS)
-def of_groups(op, y, x):
-    sizes = sizes_of(x.shape, op.axes)
-    if sizes is None or x.dtype != "float32":
-        return None
-    t, n = static(sizes), prod(x.shape)
-    parts = threads.parts(60 * n, units(t, sizes))
-    run = bound_several(KERNELS[type(op)], t, sizes, parts)
-    return Kernel("lanes", run, over=(0,) * (y == x), cost=Cost(0, 8 * n))
+CODE[Softmax] = lambda op: (softmax, {})
+CODE[LogSoftmax] = lambda op: (log_softmax, {})
+CODE[LogSumExp] = lambda op: (log_sum_exp, {})
+kernel(Softmax, LogSoftmax, LogSumExp)(grouped)
