@@ -104,7 +104,7 @@ def test_a_plan_says_what_was_chosen_and_before_what(ways):
     assert ti.plan(graph, kernels="numpy").rows[0].why == ""
 
 
-def network(channels=32, size=14):
+def network(channels=64, size=28):
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(),
         nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -117,7 +117,7 @@ def ops_of(graph):
 
 
 def test_weights_are_packed_once_and_images_reordered_at_the_ends():
-    net, x = network(), ti.randn(1, 3, 14, 14)
+    net, x = network(), ti.randn(1, 3, 28, 28)
     with ti.no_grad():
         graph = ti.optimize(ti.trace(net, x), ["strip", "fold"])
         after = select(graph)
@@ -133,7 +133,7 @@ def test_weights_are_packed_once_and_images_reordered_at_the_ends():
 
 
 def test_numpy_alone_leaves_a_graph_as_it_is():
-    graph = ti.trace(network(), ti.randn(1, 3, 14, 14))
+    graph = ti.trace(network(), ti.randn(1, 3, 28, 28))
     assert select(graph, Selection(fast=False)) is graph
 
 
