@@ -9,6 +9,7 @@ import tinyinfer as ti
 from tinyinfer import nn
 from tinyinfer.core.op import Op
 from tinyinfer.core.spec import Spec
+from tinyinfer.graph.fused import Fused
 from tinyinfer.graph.passes import split
 from tinyinfer.kernels import kernel as kernels
 from tinyinfer.kernels.kernel import Cost, Kernel
@@ -113,7 +114,8 @@ def network(channels=64, size=28):
 
 
 def ops_of(graph):
-    return [n.op for n in graph.steps]
+    """Those inside of fused steps too."""
+    return [op for n in graph.steps for op in (n.op.parts() if isinstance(n.op, Fused) else [n.op])]
 
 
 def test_weights_are_packed_once_and_images_reordered_at_the_ends():
