@@ -477,8 +477,15 @@ entry(ti.adaptive_avg_pool2d, *ADAPTIVE,
       refused=[*refused, (DTypeError, "astype('float32')", call(I(9, 1, 1, 4, 4), 2))])
 entry(ti.adaptive_max_pool2d, *ADAPTIVE, refused=refused)
 entry(pool.MaxPool2d, of(pool.MaxPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
-IMAGE = A(1, 2, 4, 5)
-steps(pool.MaxPool2dIndex, of(pool.MaxPool2dIndex((2, 3), (1, 2), (1, 1)), IMAGE, pool.MaxPool2d((2, 3), (1, 2), (1, 1)).forward(IMAGE)))
+MAX, IMAGE = pool.MaxPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)
+MAXIMA = MAX.forward(IMAGE)
+for op, like in (pool.MaxPool2dInput, MAXIMA), (pool.MaxPool2dAt, IMAGE):
+    some = A(*like.shape)
+    steps(op, of(op(MAX), some, IMAGE, MAXIMA), of(op(MAX), some, IMAGE, A(*MAXIMA.shape)),
+          refused=[(ShapeError, "with maxima", of(op(MAX), some[:, :1], IMAGE, MAXIMA)),
+                   (ShapeError, "with maxima", of(op(MAX), some, IMAGE[:, :1], MAXIMA))])
+    like_g = lambda g, op=op: op(MAX)(g, *[x.astype(g.dtype) for x in (IMAGE, MAXIMA)])
+    entry(op, of(like_g, some))
 entry(pool.AvgPool2d, of(pool.AvgPool2d((2, 3), (1, 2), (1, 1)), A(1, 2, 4, 5)))
 entry(pool.AvgPool2dInput, of(pool.AvgPool2dInput(pool.AvgPool2d((2, 3), (1, 2), (1, 1)),
       (1, 2, 4, 5)), A(1, 2, 5, 3)))
@@ -503,7 +510,8 @@ entry(layout.In, of(layout.In(conv.Conv2d(), "NHWC", 3), A(2, 4, 4, 3), A(2, 3, 
                (ShapeError, "are not 4 channels", of(layout.In(conv.Conv2d(), "NHWC", 4), A(2, 4, 4, 3), A(2, 4, 2, 2)))])
 FORM = packed.Filters(1, 4)
 steps(packed.Columns, of(packed.Columns(4), A(3, 6)), of(packed.Columns(16), A(2, 3)), of(packed.Columns(4), A(0, 5)))
-steps(packed.Rows, of(packed.Rows(), A(3, 2, 3, 3)), of(packed.Rows(), A(0, 2, 1, 1)), of(packed.Rows(), A(2, 16)))
+steps(packed.Rows, of(packed.Rows(3), A(3, 2, 3, 3)), of(packed.Rows(2), A(0, 2, 1, 1)), of(packed.Rows(2), A(2, 16)),
+      of(packed.Rows(4, 2), A(10, 2, 3, 3)))
 steps(packed.Filters, of(packed.Filters(1), A(3, 2, 2, 3)), of(packed.Filters(2), A(33, 17, 1, 1)), of(FORM, A(3, 6, 2, 2)))
 steps(packed.Packed, of(packed.Packed(conv.Conv2d(), FORM, (3, 6, 2, 2)), A(2, 6, 3, 3), A(1, 2, 2, 2, 4, 16)),
       of(packed.Packed(linalg.MatMul(), packed.Columns(4), (3, 6)), A(2, 3), A(2, 3, 4)),

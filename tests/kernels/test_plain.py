@@ -99,15 +99,7 @@ def test_also_of_what_is_no_number(name):
             some = x.reshape(-1)[i::3][: len(SPECIAL)]
             some[:] = SPECIAL[: len(some)]
         with np.errstate(all="ignore"):
-            xs = sensible(op, xs)
             assert same(carried_out(op, xs), defined(op, xs)), op
-
-
-def sensible(op, xs):
-    """There is no place of a maximum that is none."""
-    if isinstance(op, pool.MaxPool2dIndex):
-        return xs[0], pool.MaxPool2d(op.size, op.stride, op.padding).forward(xs[0])
-    return xs
 
 
 # Where NumPy adds up in the order in which the numbers stand in memory.
@@ -151,7 +143,7 @@ VIEWS = {
 @every_op
 def test_also_of_views(name, view):
     for op, xs in steps("float32")[name]:
-        xs = sensible(op, [x if indices(op, x) else VIEWS[view](x) for x in xs])
+        xs = [x if indices(op, x) else VIEWS[view](x) for x in xs]
         got, wanted = carried_out(op, xs), defined(op, xs)
         if isinstance(op, SUMS):
             assert spec_of(got) == spec_of(wanted)
@@ -194,7 +186,7 @@ def F(*shape):
 CONV, WIDE = conv.Conv2d(), conv.Conv2d((2, 2), ((1, 1), (1, 1)))
 MAX, AVG = pool.MaxPool2d((2, 2), (2, 2)), pool.AvgPool2d((2, 2), (2, 2), (1, 1))
 IMAGES, MAPS, FILTERS, FEW = F(512, 6, 14, 14), F(512, 16, 10, 10), F(16, 6, 5, 5), F(512, 6, 7, 7)
-PLACES = pool.MaxPool2dIndex(MAX.size, MAX.stride)
+MAXIMA = MAX.forward(IMAGES)
 LOGITS, CLASSES, NUMBERS = F(60_000, 10), np.arange(60_000) % 10, np.arange(60_000)
 HIDDEN, WEIGHT, BIAS = F(2000, 400), F(400, 300), F(400)
 
@@ -209,8 +201,8 @@ STEPS = [
     (conv.Conv2dInput(WIDE, IMAGES.shape),      F(512, 16, 7, 7), F(16, 6, 3, 3)),
     (conv.Conv2dWeight(CONV, FILTERS.shape),    MAPS, IMAGES),
     (MAX,                                       IMAGES),
-    (PLACES,                                    IMAGES, MAX.forward(IMAGES)),
-    (IndexPut((IMAGES.size,)),                  FEW, PLACES.forward(IMAGES, MAX.forward(IMAGES))),
+    (pool.MaxPool2dInput(MAX),                  FEW, IMAGES, MAXIMA),
+    (pool.MaxPool2dAt(MAX),                     IMAGES, IMAGES, MAXIMA),
     (AVG,                                       IMAGES),
     (pool.AvgPool2dInput(AVG, IMAGES.shape),    F(512, 6, 8, 8)),
     (linalg.product,                            HIDDEN, WEIGHT),
@@ -274,12 +266,13 @@ def test_no_array_is_made(step):
 )
 def test_the_place_of_what_may_be_no_maximum(size, stride, padding):
     rng = np.random.RandomState(0)
-    op = pool.MaxPool2dIndex(size, stride, padding)
+    op = pool.MaxPool2d(size, stride, padding)
     for among in (0, 1, 2, 3), (0, 1, np.nan, np.inf):
         x = rng.choice(among, (2, 3, 17, 8)).astype("float32")
-        m = pool.MaxPool2d(size, stride, padding).forward(x)
+        m = op.forward(x)
         for y in m, rng.choice(among, m.shape).astype("float32"):
-            assert same(carried_out(op, [x, y]), defined(op, [x, y]))
+            for way, g in (pool.MaxPool2dInput(op), m), (pool.MaxPool2dAt(op), x):
+                assert same(carried_out(way, [g, x, y]), defined(way, [g, x, y]))
 
 
 # Who carries out what

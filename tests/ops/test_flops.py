@@ -47,6 +47,7 @@ COUNTS = {
     conv.Conv2dWeight: lambda op, y, g, x: count(*g, *y[1:], each=MULTIPLY_ADD),
     pool.Pool2d: lambda op, y, *xs: count(*y, *op.size),
     pool.AvgPool2dInput: lambda op, y, g: count(*g, *op.pool.size),
+    pool.OfMaximum: lambda op, y, g, x, m: count(*m, *op.pool.size),
     index.IndexPut: lambda op, y, x, *at: count(*x),  # additions
     reduce.Var: each_input(4),  # to the mean, from it, square, to the sum
     reduce.LogSumExp: each_input(3),  # minus the largest, exp, to the sum

@@ -8,7 +8,6 @@ from ..core.op import Op
 from ..core.spec import Spec
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .conv import Pair, add_windows, pair, window_counts, windows
-from .index import IndexPut
 from .shape import concat
 
 # fmt: off
@@ -49,29 +48,65 @@ class MaxPool2d(Pool2d):
             np.maximum(y, views[:, :, k, l], out=y)
         return y
 
-    def vjp(self, g, y, x):
-        flat = IndexPut((prod(x.shape),))(g, MaxPool2dIndex(self.size, self.stride, self.padding)(x, y))
-        return flat.reshape(x.shape),
+    def vjp(self, g, y, x): return MaxPool2dInput(self)(g, x, y),
+
+    def winners(self, x, y):
+        """(k, l), and in which windows it is their element k, l that is the maximum y, and none before:
+        padding never is, and NaN is, as in maximum. If y is no maximum there may be no such element."""
+        views = self.windows(x, lowest(x.dtype))
+        inside = self.windows(np.ones((1, 1, *x.shape[2:]), bool))
+        free = np.ones(y.shape, bool)
+        for k, l in np.ndindex(self.size):
+            view = views[:, :, k, l]
+            wins = ((view == y) | (view != view)) & inside[:, :, k, l] & free
+            free &= ~wins
+            yield (k, l), wins
 
 
-class MaxPool2dIndex(Pool2d):
-    """Where in x.flat the maximum y of each window is: y = x.flat[index]"""
-    differentiable = gives_image = epilogue = False
-    images = ()
+class OfMaximum(Op):
+    """Of images: of gradients, of x, and of its maxima y"""
+    pool: MaxPool2d
+    images = 0, 1, 2
+    gives_image = True
 
-    def infer(self, x, y): return Spec(y.shape, np.dtype(np.int64))
+    def check(self, x, y, *, given, like):
+        if self.pool.infer(x).shape != y.shape or given.shape != like.shape:
+            raise ShapeError(f"{self.name}: {given.shape}, of an image {x.shape} with maxima {y.shape}")
 
-    def forward(self, x, y):
-        (h, w), views = x.shape[2:], self.windows(x, lowest(x.dtype))
-        tops, lefts = (np.arange(n) * s - p for n, s, p in zip(y.shape[2:], self.stride, self.padding))
-        at = np.zeros(y.shape, np.int64)
-        for k, l in reversed([*np.ndindex(self.size)]):  # so that the first of equals wins
-            view, rows, columns = views[:, :, k, l], tops[:, None] + k, lefts + l
-            inside = (0 <= rows) & (rows < h) & (0 <= columns) & (columns < w)  # padding never wins
-            wins = (view == y) | (view != view)  # NaN does, as in maximum
-            np.copyto(at, rows * w + columns, where=wins & inside)
-        images = np.arange(prod(x.shape[:2])).reshape(*x.shape[:2], 1, 1)
-        return at + images * (h * w)
+    def flops(self, y, *xs): return prod(xs[2].shape) * prod(self.pool.size)
+
+
+class MaxPool2dInput(OfMaximum):
+    """x'[n, c, s i + k - p, s j + l - p] += g[n, c, i, j], where x[...] is the first maximum y[n, c, i, j]"""
+
+    def infer(self, g, x, y):
+        self.check(x, y, given=g, like=y)
+        return Spec(x.shape, g.dtype)
+
+    def forward(self, g, x, y):
+        rows = np.zeros((*y.shape[:2], *self.pool.size, *y.shape[2:]), g.dtype)
+        for (k, l), wins in self.pool.winners(x, y):
+            np.copyto(rows[:, :, k, l], g, where=wins)
+        return add_windows(rows, x.shape, self.pool.stride, self.pool.sides)
+
+    def vjp(self, u, gx, g, x, y): return MaxPool2dAt(self.pool)(u, x, y), None, None
+
+
+class MaxPool2dAt(OfMaximum):
+    """y'[n, c, i, j] = u[n, c, s i + k - p, s j + l - p], where x[...] is the first maximum y[n, c, i, j]:
+    the transpose of MaxPool2dInput"""
+
+    def infer(self, u, x, y):
+        self.check(x, y, given=u, like=x)
+        return Spec(y.shape, u.dtype)
+
+    def forward(self, u, x, y):
+        views, at = self.pool.windows(u), np.zeros(y.shape, u.dtype)
+        for (k, l), wins in self.pool.winners(x, y):
+            np.copyto(at, views[:, :, k, l], where=wins)
+        return at
+
+    def vjp(self, g, at, u, x, y): return MaxPool2dInput(self.pool)(g, x, y), None, None
 
 
 class AvgPool2d(Pool2d):

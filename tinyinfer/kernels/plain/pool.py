@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from ...core.spec import Spec
-from ...ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dIndex, lowest
+from ...ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dAt, MaxPool2dInput, lowest
 from ..kernel import Kernel, kernel
 from .windows import overlaps, windows
 
@@ -28,41 +28,49 @@ def max_pool2d(op, y, x):
     return Kernel("windows", run)
 
 
-@kernel(MaxPool2dIndex)
-def max_pool2d_index(op, y, x, m):
-    """In bytes, which are quick: `left` is how many elements are left in a window from the one that
-    wins on. Those of a window are counted row by row, and so are those of an image."""
-    (height, width), (n, c, h, w), (s, t), (p, q) = op.size, x.shape, op.stride, op.padding
-    if height * width > 255:
-        return None
-    places = places_of(op, x, y)
-    rows, columns = (np.arange(n) for n in y.shape[2:])
-    corners = (s * rows[:, None] - p) * w + t * columns - q
-    images = np.arange(n * c).reshape(n, c, 1, 1) * (h * w)
+def winners(pool, x, y):
+    """(scratch, each): `for there, here, wins in each(x, y, *scratch)` gives, for every element of a
+    window, the windows that have it, where it lies, and whether it is their maximum and the first."""
+    places, mask = places_of(pool, x, y), Spec(y.shape, np.dtype(bool))
 
-    def run(y, x, m, left, wins, nan):
-        left.fill(0)
+    def each(x, y, free, wins, nan):
+        free.fill(True)
         some_nan = x.size and np.isnan(x.max())
-        for (k, l), there, here in places:
-            view, win = x[here], wins[there]
-            np.equal(view, m[there], win)
+        for _, there, here in places:
+            view, win, left = x[here], wins[there], free[there]
+            np.equal(view, y[there], win)
             if some_nan:  # by !=, for np.isnan into strided memory is wrong (NumPy 2.4)
                 np.logical_or(win, np.not_equal(view, view, nan[there]), win)
-            value, best = win.view(np.uint8), left[there]
-            np.multiply(value, np.uint8(height * width - k * width - l), value)
-            np.maximum(best, value, out=best)
-        np.logical_not(left, wins)  # where none wins, since m is not their maximum
-        np.subtract(np.uint8(height * width), left, left)  # the number of the one that wins
-        np.floor_divide(left, np.uint8(width), nan.view(np.uint8))  # and its row
-        np.copyto(y, nan.view(np.uint8))
-        np.multiply(y, w - width, y)
-        np.add(y, left, y)
-        np.add(y, corners, y)
-        np.copyto(y, 0, where=wins)
-        np.add(y, images, y)
+            np.logical_and(win, left, win)
+            np.greater(left, win, left)  # and not this one
+            yield there, here, win
 
-    byte, mask = Spec(y.shape, np.dtype(np.uint8)), Spec(y.shape, np.dtype(bool))
-    return Kernel("windows", run, (byte, mask, mask))
+    return (mask, mask, mask), each
+
+
+@kernel(MaxPool2dInput)
+def max_pool2d_input(op, y, g, x, m):
+    scratch, each = winners(op.pool, x, m)
+
+    def run(y, g, x, m, *scratch):
+        y.fill(0)
+        for there, here, win in each(x, m, *scratch):
+            view = y[here]
+            np.add(view, g[there], view, where=win)
+
+    return Kernel("windows", run, scratch)
+
+
+@kernel(MaxPool2dAt)
+def max_pool2d_at(op, y, u, x, m):
+    scratch, each = winners(op.pool, x, m)
+
+    def run(y, u, x, m, *scratch):
+        y.fill(0)
+        for there, here, win in each(x, m, *scratch):
+            np.copyto(y[there], u[here], where=win)
+
+    return Kernel("windows", run, scratch)
 
 
 @kernel(AvgPool2d)
