@@ -27,6 +27,7 @@ CASES = {  # convolution, image, filters
     "groups":       (Conv2d(padding=((1, 1), (1, 1)), groups=2), (2, 64, 3, 7), (64, 32, 3, 3)),
     "one panel":    (SAME, (1, 16, 5, 20), (7, 16, 3, 3)),
     "few channels": (Conv2d((2, 2), ((3, 3), (3, 3))), (2, 3, 9, 13), (20, 3, 7, 7)),
+    "few in place": (Conv2d(dilation=(1, 2)), (2, 5, 4, 11), (32, 5, 2, 3)),
     "no images":    (SAME, (0, 32, 7, 7), (32, 32, 3, 3)),
     "no channels":  (SAME, (1, 0, 7, 7), (32, 0, 3, 3)),
 }

@@ -32,7 +32,6 @@ CONVOLUTIONS = {  # convolution, image, filters
 }
 PRODUCTS = (20, 40, 33), (70, 5, 64), (14, 128, 32), (33, 0, 20), (0, 40, 33), (20, 40, 0)
 # fmt: on
-LAYOUTS = ("NCHW", None), ("NCHW16c", None), ("NCHW16c", "NCHW")
 KINDS = ("uint8", "uint8"), ("int8", "int8"), ("uint8", "int8")
 
 
@@ -74,10 +73,16 @@ def product(m, k, n, kinds=KINDS[0], per_channel=True):
     return packed(op, numbers(kinds[0], m, k), w, *steps(w, n, per_channel))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_convolution(case, layout):
-    agrees(int8.find_convolution, *convolution(case, KINDS[0], *layout))
+def test_convolution(case):
+    agrees(int8.find_convolution, *convolution(case, KINDS[0], "NCHW", None))
+
+
+@pytest.mark.parametrize("source", [None, "NCHW"])
+@pytest.mark.parametrize("case", ["tails", "padding", "no padding", "few channels", "no channels"])
+def test_convolution_in_blocks(case, source):
+    case = CONVOLUTIONS[case]
+    agrees(int8.find_convolution, *convolution(case, KINDS[0], "NCHW16c", source))
 
 
 @pytest.mark.parametrize("kinds", KINDS[1:], ids=str)

@@ -31,19 +31,24 @@ from .reorder import to_lanes, to_planes, turn_line
 from .simd import (
     BYTES,
     LANES,
+    Value,
     at,
+    builder,
     copy,
-    fill,
     first_lanes,
+    i32,
     i32x16,
     load_some,
     loop,
     micro,
+    number,
     read,
     registers,
     relu,
     select,
+    splat,
     store,
+    store_some,
     zeros,
 )
 from .static import Static
@@ -104,9 +109,8 @@ def with_bias(t, o, rest, p, bias):
     if not t.bias:
         return tile.none(t)
     first = bias[0] + o * (t.vectors * BYTES)
-    return registers(
-        [load_some(first + BYTES * v, rest - LANES * v) for v in range(t.vectors)] * t.rows
-    )
+    line = [load_some(first + BYTES * v, rest - LANES * v) for v in range(t.vectors)]
+    return registers(line * t.rows)
 
 
 def activated(t, sums, o, rest, y, column, bias):
@@ -119,7 +123,20 @@ def activated(t, sums, o, rest, y, column, bias):
 STAGES = {"floats": (with_bias, activated)}  # how sums begin, and what becomes of them
 
 
+def whole(x) -> Value:
+    """A number of 32 bits, in every lane."""
+    return splat(Value(builder().trunc(number(x).ir, i32)))
+
+
 # ---- strips ----------------------------------------------------------------------------------------
+
+
+@micro
+def pad(to, byte, size):
+    """Of whole words, and mostly short."""
+    words = whole(byte * 0x01010101)
+    for i in loop(size, step=BYTES):
+        store_some(to + i, words, (size - i) >> 2)
 
 
 @inner
@@ -130,10 +147,10 @@ def fetch(t, cell, x, first, g, room, outside):
     for b in range(g.groups * g.blocks):
         for h in range(first, first + g.seen):
             if h < 0 or h >= g.height:
-                fill(room, outside, g.wide * pixel)
+                pad(room, outside, g.wide * pixel)
             else:
                 to = room + g.left * pixel
-                fill(room, outside, g.left * pixel)
+                pad(room, outside, g.left * pixel)
                 if t.turned:
                     plane, count = g.height * g.width * t.bytes, g.channels - t.block * b
                     lines = x + b * t.block * plane + h * g.width * t.bytes
@@ -144,7 +161,7 @@ def fetch(t, cell, x, first, g, room, outside):
                                  g.width, 0, (g.width + 15) // 16)  # fmt: skip
                 else:
                     copy(to, x + (b * g.height + h) * line, line)
-                fill(to + line, outside, around)
+                pad(to + line, outside, around)
             room += g.wide * pixel
 
 
@@ -171,11 +188,22 @@ def strip_of(t, x, plane, p, o, y, column, more, g):
 
 
 @inner
+def turn_back(t, cell, kept, y, n, o, i, g):
+    """The kept strip, from line i of image n on, of panel o, to a plain y."""
+    pixels, area = g.strip * g.across, g.down * g.across
+    for b in range(o * t.vectors, (o + 1) * t.vectors):
+        to = y + ((n * g.filters + 16 * b) * area + i * g.across) * t.bytes
+        to_planes(cell, kept, 16 * t.bytes, to, area * t.bytes, min(16, g.filters - 16 * b), pixels,
+                  0, (pixels + 15) // 16)  # fmt: skip
+        kept += pixels * 16 * t.bytes
+
+
+@inner
 def convolve(t, cell, part, parts, y, x, p, room, kept, more, outside, g):
     """All from here on are addresses; each part has a room, and keeps a strip to turn it back."""
     pixel, strips, held = t.bytes * t.block, -(-g.down // g.strip), -1
-    size, area = g.height * g.width * pixel, g.down * g.across * t.bytes
-    units = g.images * strips * g.panels
+    channels = g.channels if t.turned else g.groups * g.blocks * t.block
+    units, image = g.images * strips * g.panels, channels * g.height * g.width * t.bytes
     for unit in range(units * part // parts, units * (part + 1) // parts):
         s, o = divmod(unit, g.panels)
         n, i = divmod(s, strips)
@@ -184,28 +212,21 @@ def convolve(t, cell, part, parts, y, x, p, room, kept, more, outside, g):
         if t.fetched:
             source, plane = room, g.seen * g.wide * pixel
             if s != held:
-                planes = g.channels if t.turned else g.groups * g.blocks * t.block
-                image = x + n * planes * g.height * g.width * t.bytes
-                fetch(t, cell, image, first, g, room, outside)
+                fetch(t, cell, x + n * image, first, g, room, outside)
                 if t.signed:
                     flip(room, g.groups * g.blocks * plane)
             held = s
         else:
-            source, plane = x + n * g.groups * g.blocks * size + first * g.width * pixel, size
+            source, plane = x + n * image + first * g.width * pixel, g.height * g.width * pixel
         source += o // (g.panels // g.groups) * g.blocks * plane
         panel = p + o * g.panel * t.bytes
         if t.back:
             strip_of(t, source, plane, panel, o, kept, g.strip * g.across * 16 * t.bytes, more, g)
-            for v in range(t.vectors):
-                b = o * t.vectors + v
-                to_planes(cell, kept + v * g.strip * g.across * 16 * t.bytes, 16 * t.bytes,
-                          y + (n * g.filters + 16 * b) * area + i * g.across * t.bytes, area,
-                          min(16, g.filters - 16 * b), g.strip * g.across,
-                          0, (g.strip * g.across + 15) // 16)  # fmt: skip
+            turn_back(t, cell, kept, y, n, o, i, g)
         else:
-            b = n * -(-g.filters // 16) + o * t.vectors
-            strip_of(t, source, plane, panel, o, y + (b * g.down + i) * g.across * 16 * t.bytes,
-                     area * 16, more, g)  # fmt: skip
+            line = (n * -(-g.filters // 16) + o * t.vectors) * g.down + i
+            strip_of(t, source, plane, panel, o, y + line * g.across * 16 * t.bytes,
+                     g.down * g.across * 16 * t.bytes, more, g)  # fmt: skip
 
 
 @native
@@ -279,9 +300,7 @@ def planned(work, form, p, x, **how) -> Plan:
     room = fetched * (g.groups * g.blocks * g.seen * g.wide + LANES) * form.block
     kept = back * g.strip * g.across * form.vectors * LANES
     scratch = Spec((parts, room + -room % BYTES), x.dtype), Spec((parts, kept), x.dtype)
-    busy = min(
-        1, rows * form.vectors / 12
-    )  # a multiply-add takes four cycles, and two begin in each
+    busy = min(1, rows * form.vectors / 12)  # two sums begin in a cycle, and each takes four
     moved = cell * (prod(work.x) + prod(p.shape) + prod(work.y))
     return Plan(t, g, parts, scratch, Cost(flops, moved, 0.92 * busy, integer))
 

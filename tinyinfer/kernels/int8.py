@@ -20,6 +20,7 @@ from ..ops.integer import BytePanels, QLinearConv, QLinearMatMul
 from ..ops.layout import In
 from ..ops.packed import Packed
 from . import direct, threads, tile
+from .direct import whole
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
 from .simd import (
@@ -32,13 +33,11 @@ from .simd import (
     builder,
     cast,
     first_lanes,
-    i32,
     i32x16,
     load_one,
     load_some,
     loop,
     micro,
-    number,
     read,
     read_some,
     registers,
@@ -71,11 +70,6 @@ def with_zero_point(t, o, rest, p, more):
         some = read_some(bias + BYTES * v, rest - LANES * v, i32x16)
         line.append(some - zero * read(p + BYTES * v, i32x16))
     return registers(line * t.rows)
-
-
-def whole(x) -> Value:
-    """A number of 32 bits, in every lane."""
-    return splat(Value(builder().trunc(number(x).ir, i32)))
 
 
 def requantized(t, sums, o, rest, more) -> list[Value]:
