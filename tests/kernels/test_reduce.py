@@ -136,6 +136,7 @@ FUSED = [
     (lambda t, x: t * x.log_softmax(1), [(5, 33), (5, 33)], (1,)),
     (lambda x, s, one: x.softmax(-1) * s - one, [(4, 5, 33), (4, 5, 1), ()], (0,)),
     (lambda x, g: x.softmax(1) * g, [(2, 40, 17), (2, 40, 17)], (0,)),
+    (lambda x, w: x.softmax(0) * w, [(5, 33), (33,)], (0,)),
 ]
 
 
@@ -151,9 +152,26 @@ def test_steps_that_are_left_to_others():
     across = lambda x, w: x.softmax(0) * w
     twice = lambda x, w: (x.softmax(1) * w).softmax(1)
     before = lambda x, w: (x * w).softmax(1) + 1.0
-    sums = lambda x, w: x.sum(1, keepdim=True) * w
-    x = floats(5, 1)
-    for fn in across, twice, before, sums:
-        xs = [floats(5, 7), floats(7)] if fn is not sums else [x, x]
+    sums = lambda x, w: x.sum(1, keepdim=True) * 2.0
+    along = lambda x, w: (x * w).sum(0, keepdim=True)
+    for fn in across, twice, before, sums, along:
+        xs = [floats(5, 7), floats(5, 1) if fn in (across, along) else floats(7)]
         graph = ti.trace(fn, *map(ti.tensor, xs))
         assert fused(graph, graph.outputs[0].spec, *map(spec_of, xs)) is None
+
+
+REDUCED = [
+    (lambda g, x: (g * x).sum(-1, keepdim=True), [(5, 70), (5, 70)]),
+    (lambda g, x, m: (g * (x - m)).sum((0, 2, 3), keepdim=True), [(2, 3, 5, 5)] * 2 + [(3, 1, 1)]),
+    (lambda x, t: ((x - t) * (x - t)).mean((0, 1), keepdim=True), [(6, 33), (6, 33)]),
+    (lambda x, w: ti.exp(x - w).sum(1, keepdim=True), [(5, 33), (33,)]),
+    (lambda x, s: (x * s).max(0, keepdim=True), [(5, 33), (33,)]),
+    (lambda x: (x + 1.0).var(1, keepdim=True), [(5, 33)]),
+]
+
+
+@pytest.mark.parametrize("fn, shapes", REDUCED)
+def test_steps_that_go_before(fn, shapes):
+    xs = [floats(*s) for s in shapes]
+    op = Fused(ti.trace(fn, *map(ti.tensor, xs)))
+    agrees(lambda op, *specs: fused(op.graph, *specs), op, *xs, error=5e-7)

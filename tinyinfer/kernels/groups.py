@@ -14,7 +14,8 @@
 What is added up, or compared, is so in several vectors side by side: those of one group are combined
 when it ends. Sums are in double precision, in an order that depends on the shape alone.
 
-Elementwise steps that follow are a program (program.py), carried out when the result is written.
+Elementwise steps before a reduction, or after a softmax, are a program (program.py), carried out on
+what has been read, or is about to be written.
 """
 
 from itertools import groupby
@@ -149,19 +150,31 @@ class Groups:
 
     def write_ended(self, y, xs, make):
         """The same, after the program."""
+        self.write(y, lambda *each: self.program(xs, *each, make(*each)))
 
-        def ended(v, at, lanes):
-            others = [self.operand(xs[i], lies, v, at, lanes) for i, lies in self.t.operands]
-            return emit(self.t.steps, [make(v, at, lanes), *others])[self.t.result]
+    def read(self, xs, beyond=0.0):
+        """make(v, at, lanes): what the program gives; where there are no lanes, another number."""
 
-        self.write(y, ended)
+        def make(v, at, lanes):
+            x = self.program(xs, v, at, lanes)
+            return x if lanes is None else select(first_lanes(lanes), x, of(beyond))
+
+        return make
+
+    def program(self, xs, v, at, lanes, *made) -> Value:
+        """Of what is made, and operands."""
+        operands = [self.operand(xs[i], lies, v, at, lanes) for i, lies in self.t.operands]
+        return emit(self.t.steps, [*made, *operands])[self.t.result]
 
     def operand(self, x, lies, v, at, lanes) -> Value:
         if lies == "everywhere":
             return get(x + at, lanes)
         if lies == "within":
             return get(x + (at - self.begin * 4), lanes)
-        return broadcast(x + self.number * 4) if lies == "a group" else broadcast(x)
+        if lies == "one":
+            return broadcast(x)
+        x = x + self.number * 4
+        return broadcast(x) if self.t.along else get(x + BYTES * v, lanes)
 
     def write_one(self, y, found):
         """One number of each group."""
@@ -198,25 +211,43 @@ def in_all_lanes(combine, x) -> Value:
 # ---- which ----------------------------------------------------------------------------------------
 
 CODE = {}  # type of op: of the op, (machine code, what else the compiler has to know)
-NOTHING = Program((), (), (0,))
 
 
-def grouped(op, y, *xs, at=0, then=NOTHING) -> Kernel | None:
-    """Of an op on groups of xs[at], and the program `then`, of its result and others of the xs."""
-    x = xs[at]
+def grouped(op, y, x) -> Kernel | None:
+    """Of an op alone."""
+    operands = () if op.anchor else ((0, x),)
+    return of_groups(op, y, (x,), x, 0, Program(operands, (), (0,)))
+
+
+def fused(graph, y, *xs) -> Kernel | None:
+    """Of a graph: an op on groups with elementwise steps, after it, or, if it reduces them, before."""
+    found = [n for n in graph.steps if type(n.op) in CODE]
+    if len(found) != 1:
+        return None
+    (n,) = found
+    x = n.inputs[0]
+    if not n.op.anchor:
+        p = program(graph, end=n) if graph.outputs == (n,) else None
+        return p and of_groups(n.op, y, xs, x.spec, None, p)
+    p = program(graph, anchor=n) if x in graph.inputs and n.spec == y else None
+    at = graph.inputs.index(x) if p else 0
+    return p and of_groups(n.op, y, xs, x.spec, at, p._replace(operands=p.operands[1:]))
+
+
+def of_groups(op, y, xs, x, at, p) -> Kernel | None:
+    """Of an op, on groups of x, which is input number `at`, and the program before or after it."""
     sizes = sizes_of(x.shape, op.axes)
     if sizes is None or x.dtype != KINDS[0] or y.dtype != KINDS[0]:
         return None
-    operands = tuple([(i, lies(spec, x.shape, op.axes, sizes)) for i, spec in then.operands])
+    operands = tuple([(i, lies(spec, x.shape, op.axes, sizes)) for i, spec in p.operands])
     if any(how is None for _, how in operands):
         return None
     f, known = CODE[type(op)](op)
-    after = {"steps": then.steps, "operands": operands, "result": then.results[0]}
-    t = static(sizes, x=at, **after, **known)
-    n = prod(x.shape)
-    run = bound_several(f, t, sizes, threads.parts(40 * n, units(t, sizes)))
-    over = (at,) if x == y and at not in dict(operands) else ()
-    size = 4 * (n + prod(y.shape) + sum(prod(xs[i].shape) for i, _ in operands))
+    t = static(sizes, x=at, steps=p.steps, operands=operands, result=p.results[0], **known)
+    n, used = prod(x.shape), {at, *dict(operands)} - {None}
+    run = bound_several(f, t, sizes, threads.parts((40 + 2 * p.cost) * n, units(t, sizes)))
+    over = (at,) if x == y and op.anchor and at not in dict(operands) else ()
+    size = 4 * (prod(y.shape) + sum(prod(xs[i].shape) for i in used))
     return Kernel("groups", run, over=over, cost=Cost(0, size))  # memory holds it up
 
 
@@ -224,25 +255,14 @@ def lies(spec, shape, axes, sizes) -> str | None:
     """How an operand lies, beside groups of that shape along these axes."""
     own = (1,) * (len(shape) - len(spec.shape)) + spec.shape
     moves = {i for i, n in enumerate(own) if n != 1}
-    in_group = {i for i in axes if shape[i] != 1}
-    k0, r0, k1, r1 = sizes
-    if spec.dtype != KINDS[0]:
+    all_axes = {i for i, n in enumerate(shape) if n != 1}
+    _, r0, _, r1 = sizes
+    if spec.dtype != KINDS[0] or any(own[i] != shape[i] for i in moves):
         return None
-    if own == shape:
+    if moves == all_axes:
         return "everywhere"
     if not moves:
         return "one"
-    if r1 == 1 or r0 != 1:
-        return None
-    others = {i for i, n in enumerate(shape) if n != 1} - in_group
-    return "within" if moves == in_group else "a group" if moves == others else None
-
-
-def fused(graph, y, *xs) -> Kernel | None:
-    """Of a graph: an op on groups of an input, and elementwise steps."""
-    found = [n for n in graph.steps if n.op.anchor and type(n.op) in CODE and n.spec == y]
-    if len(found) != 1 or found[0].inputs[0] not in graph.inputs:
-        return None
-    (n,) = found
-    then, at = program(graph, anchor=n), graph.inputs.index(n.inputs[0])
-    return then and grouped(n.op, y, *xs, at=at, then=then._replace(operands=then.operands[1:]))
+    if moves == all_axes - {*axes}:
+        return "a group"
+    return "within" if moves == all_axes & {*axes} and r0 == 1 != r1 else None

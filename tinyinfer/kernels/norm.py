@@ -25,11 +25,11 @@ def normalize(t, part, parts, ys, xs, sizes):
 
 @micro
 def normalize_groups(t, part, parts, y, xs, sizes):
-    x = xs[t.x]
+    x = lambda v, at, lanes: get(xs[t.x] + at, lanes)
     for g in groups(t, part, parts, sizes):
         means = mean(g, x)
         rates = [rate(s / g.count + t.eps) for s in squared_distance(g, x, means)]
-        distance = lambda v, at, lanes: wide(get(x + at, lanes)) - means[v]  # noqa: B023
+        distance = lambda v, *at: wide(x(v, *at)) - means[v]  # noqa: B023
         g.write_ended(y, xs, lambda v, *at: narrow(distance(v, *at) * rates[v]))  # noqa: B023
 
 

@@ -144,10 +144,10 @@ def program_of(op, *xs) -> Program | None:
         return Program((*enumerate(xs),), (step(op, range(len(xs))),), (len(xs),))
 
 
-def program(graph, anchor=None) -> Program | None:
+def program(graph, anchor=None, end=None) -> Program | None:
     """Of all that a graph does; or of what it does after the `anchor`, a step, whose result is then the
-    first operand, of number -1. None, if it does something else than is known here."""
-    steps = [n for n in graph.steps if not n.op.view and n is not anchor]
+    first operand, of number -1; or before the `end`. None, if it does something else than is known here."""
+    steps = [n for n in graph.steps if not n.op.view and n not in (anchor, end)]
     if not all(type(n.op) in KNOWN and n.spec.dtype in KINDS for n in steps):
         return None
     made = {*steps}
@@ -156,13 +156,14 @@ def program(graph, anchor=None) -> Program | None:
     operands = [looked_at(graph, x) for x in outside]
     before = [anchor] if anchor else []
     values = {n: i for i, n in enumerate([*before, *outside, *steps])}
-    if None in operands or any(n not in values for n in graph.outputs):
+    results = end.inputs if end else graph.outputs
+    if None in operands or any(n not in values for n in results):
         return None
     operands = [(-1, n.spec) for n in before] + operands
     return Program(
         tuple(operands),
         tuple([step(n.op, [values.get(x, number(x)) for x in n.inputs]) for n in steps]),
-        tuple([values[n] for n in graph.outputs]),
+        tuple([values[n] for n in results]),
     )
 
 

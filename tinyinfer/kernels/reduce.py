@@ -10,7 +10,7 @@ for group                               # see groups.py
 from math import inf
 
 from ..ops.reduce import Max, Mean, Min, Sum, Var
-from .groups import CODE, get, grouped, groups
+from .groups import CODE, grouped, groups
 from .kernel import kernel
 from .math import of
 from .native import native
@@ -19,42 +19,42 @@ from .simd import constant, f64x16, first_lanes, maximum, micro, minimum, narrow
 
 @native
 def sums(t, part, parts, ys, xs, sizes):
-    sum_groups(t, part, parts, ys[0], xs[0], sizes)
+    sum_groups(t, part, parts, ys[0], xs, sizes)
 
 
 @native
 def variances(t, part, parts, ys, xs, sizes):
-    variance_of_groups(t, part, parts, ys[0], xs[0], sizes)
+    variance_of_groups(t, part, parts, ys[0], xs, sizes)
 
 
 @native
 def extremes(t, part, parts, ys, xs, sizes):
-    extremes_of_groups(t, part, parts, ys[0], xs[0], sizes)
+    extremes_of_groups(t, part, parts, ys[0], xs, sizes)
 
 
 @micro
-def sum_groups(t, part, parts, y, x, sizes):
+def sum_groups(t, part, parts, y, xs, sizes):
     for g in groups(t, part, parts, sizes):
-        g.write_one(y, [narrow(s / g.count if t.mean else s) for s in total(g, x)])
+        g.write_one(y, [narrow(s / g.count if t.mean else s) for s in total(g, g.read(xs))])
 
 
 @micro
-def variance_of_groups(t, part, parts, y, x, sizes):
+def variance_of_groups(t, part, parts, y, xs, sizes):
     for g in groups(t, part, parts, sizes):
+        x = g.read(xs)
         squares = squared_distance(g, x, mean(g, x))
         g.write_one(y, [narrow(s / (g.count - t.correction)) for s in squares])
 
 
 @micro
-def extremes_of_groups(t, part, parts, y, x, sizes):
+def extremes_of_groups(t, part, parts, y, xs, sizes):
     combine, start = (maximum, -inf) if t.largest else (minimum, inf)
     for g in groups(t, part, parts, sizes):
-        found = g.fold(combine, of(start), lambda v, at, lanes: get(x + at, lanes, start))
-        g.write_one(y, found)
+        g.write_one(y, g.fold(combine, of(start), g.read(xs, start)))
 
 
 def total(g, x):
-    return g.total(lambda v, at, lanes: wide(get(x + at, lanes)))
+    return g.total(lambda *each: wide(x(*each)))
 
 
 def mean(g, x):
@@ -65,7 +65,7 @@ def squared_distance(g, x, means):
     """The sum of (x - mean)**2"""
 
     def square(v, at, lanes):
-        d = wide(get(x + at, lanes)) - means[v]
+        d = wide(x(v, at, lanes)) - means[v]
         d = d if lanes is None else select(first_lanes(lanes), d, constant(f64x16, 0))
         return d * d
 
