@@ -13,6 +13,7 @@ Convolution goes the way of floats (`direct`): there a number is a float, here i
 bytes are multiplied by signed ones; of a signed x, 128 is added to it and to its zero point.
 """
 
+from collections.abc import Iterator
 from math import prod
 
 from ..core.spec import Spec
@@ -54,10 +55,10 @@ from .simd import (
 from .static import Static
 
 CELL = Static(bytes=1)
-ROUND, ROUNDED = (
-    1.5 * 2**23,
-    0x4B400000,
-)  # a float plus this ends in its nearest whole number, from its bits on
+ROUND = (
+    1.5 * 2**23
+)  # a float plus this has the nearest whole number, ties to even, in its last bits,
+ROUNDED = 0x4B400000  # added to these
 
 # ---- how sums begin and end ------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ def with_zero_point(t, o, rest, p, more):
     return registers(line * t.rows)
 
 
-def requantized(t, sums, o, rest, more) -> list[Value]:
+def requantized(t, sums, o, rest, more) -> Iterator[Value]:
     """Sums as numbers on the grid of the result."""
     scale, _, _, y_zero, _ = more
     zero, least = whole(y_zero), -128 if t.signed_result else 0
