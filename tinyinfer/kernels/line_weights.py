@@ -14,7 +14,8 @@ no rest: twice the same would be added otherwise.
 
 from llvmlite import ir
 
-from .lines import SUMS, line, load_lanes, runs
+from .host import HOST
+from .lines import line, load_lanes, runs
 from .native import native
 from .simd import (
     BYTES,
@@ -39,7 +40,9 @@ from .simd import (
 from .static import Static
 
 CACHE = 48 * 1024  # bytes of the first one
-MOST = SUMS + SUMS // 7  # sums: few numbers are loaded for them at a time
+SUMS = min(
+    24, HOST.registers * HOST.lanes // LANES * 3 // 4
+)  # of a tile; the rest holds what is loaded
 
 
 def weight_line(conv, filters, channels, columns, taps, seen, images) -> Static:
@@ -51,7 +54,7 @@ def weight_line(conv, filters, channels, columns, taps, seen, images) -> Static:
 
 def weight_tile_of(filters, channels, taps):
     """(filters, channels, taps) of a tile."""
-    piece = -(-taps // -(-taps // MOST))
+    piece = -(-taps // -(-taps // SUMS))
 
     def cost(tile):
         f, c = tile
@@ -60,9 +63,9 @@ def weight_tile_of(filters, channels, taps):
 
     tiles = [
         (f, c)
-        for f in range(1, MOST + 1)
-        for c in range(1, MOST + 1)
-        if f * c * piece <= MOST and filters % f == channels % c == 0
+        for f in range(1, SUMS + 1)
+        for c in range(1, SUMS + 1)
+        if f * c * piece <= SUMS and filters % f == channels % c == 0
     ]
     return *min(tiles, key=cost), piece
 

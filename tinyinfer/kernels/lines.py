@@ -53,9 +53,7 @@ from .simd import (
 )
 from .static import Static
 
-SUMS = min(
-    21, HOST.registers * HOST.lanes // LANES * 3 // 4
-)  # at most; the rest holds what is loaded
+MOST = 21  # sums of a tile: with more of them less tiles fit a line
 ACTIVATIONS = {"": lambda x: x, "relu": relu}
 
 # ---- which columns meet which taps -----------------------------------------------------------------
@@ -151,9 +149,17 @@ def tile_of(filters, vectors, multiple=1, lines=1):
         return tiles * (max(f * b * lines, 10) + (f + b * lines) / 10)
 
     some = range(1, max(1, filters) + 1), range(1, vectors + 1)
-    fits = lambda f, b: f * b * lines <= SUMS and (b % multiple == 0 or b == vectors)
+    fits = lambda f, b: held(f, b * lines) and (b % multiple == 0 or b == vectors)
     tiles = [(f, b) for f in some[0] for b in some[1] if fits(f, b)]
     return min(tiles or [(1, min(multiple, vectors))], key=cost)
+
+
+def held(numbers, vectors) -> bool:
+    """Whether there are registers for sums, for the vectors, which are kept for the next number, and for
+    a number; without a fused multiply-add, for a product too."""
+    kept = vectors if numbers > 1 else 1
+    room = HOST.registers - (1 if HOST.fma else 2)
+    return numbers * vectors <= MOST and (numbers * vectors + kept) * (LANES // HOST.lanes) <= room
 
 
 def load_lanes(address, first, end) -> Value:
