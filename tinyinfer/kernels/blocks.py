@@ -6,9 +6,12 @@ Lines of tiles, and of pixels, are counted through all images: those of one foll
 
 from typing import NamedTuple
 
+from numba import types
+
 from .direct import FLOATS
 from .native import inner
 from .reorder import to_lanes, to_planes
+from .simd import BYTES, micro, number, select
 
 
 class Images(NamedTuple):
@@ -48,18 +51,24 @@ class Part(NamedTuple):
     right: int
 
 
-@inner
+@micro(types.intp)
 def pixel(x, image, block, i, j):
     """The address of 16 channels."""
-    return x.base + image * x.image + block * x.block + 64 * (i * x.width + j)
+    x = Images(*x)
+    return x.base + x.image * image + x.block * block + (x.width * i + j) * BYTES
 
 
-@inner
-def tile_in(t, block, down, k):
-    """Image, row and column where the outputs of a tile begin."""
-    line, column = divmod(k, block.columns)
-    image, i = divmod(block.line + line, down)
-    return image, i * t.m, (block.column + column) * t.m
+@micro(types.intp)
+def clip(i, most):
+    return smaller(larger(i, 0), most)
+
+
+def smaller(i, j):
+    return select(number(i) < j, number(i), number(j))
+
+
+def larger(i, j):
+    return select(number(i) < j, number(j), number(i))
 
 
 @inner
@@ -75,11 +84,6 @@ def part_of(t, block, tiles, H, W, size):
         clip(left - tiles.left, W),
         clip(right - tiles.left, W),
     )
-
-
-@inner
-def clip(i, most):
-    return max(0, min(i, most))
 
 
 @inner

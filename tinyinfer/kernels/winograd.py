@@ -43,7 +43,7 @@ from ..ops.layout import In
 from ..ops.packed import Packed, Turned, turned_shape
 from ..ops.winograd import POINTS, Winograd, transforms, usual_points
 from . import threads
-from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, tile_in, to_blocks
+from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, to_blocks
 from .direct import FLOAT, NOTHING, Work, asked
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
@@ -64,19 +64,26 @@ from .winograd_tiles import (
 @inner
 def inputs_of(t, x, blocks, tiles, block, v, plane):
     """V of a block of tiles."""
-    n = t.m + t.r - 1
-    edge = room(t)
+    n, edge = t.m + t.r - 1, room(t)
     for k in range(block.lines * block.columns):
         image, i, j = tile_in(t, block, tiles.down, k)
         i, j = i - tiles.top, j - tiles.left
         inside = i >= 0 and j >= 0 and i + n <= x.height and j + n <= x.width
         for c in range(blocks):
-            to = v + c * n * n * plane + 64 * k
+            place, pitch = edge, 64 * n
             if inside:
-                transform(t, pixel(x, image, c, i, j), 64 * x.width, to, plane)
+                place, pitch = pixel(x, image, c, i, j), 64 * x.width
             else:
                 gather(t, x, image, c, i, j, edge)
-                transform(t, edge, 64 * n, to, plane)
+            transform(t, place, pitch, v + c * n * n * plane + 64 * k, plane)
+
+
+@inner
+def tile_in(t, block, down, k):
+    """Image, row and column where the outputs of a tile begin."""
+    line, column = divmod(k, block.columns)
+    image, i = divmod(block.line + line, down)
+    return image, i * t.m, (block.column + column) * t.m
 
 
 @micro
@@ -98,15 +105,14 @@ def outputs_of(t, s, plane, x, blocks, tiles, block, p, bias, rest, y, out):
     edge = room(t)
     for k in range(block.lines * block.columns):
         image, i, j = tile_in(t, block, tiles.down, k)
+        place, pitch = edge, 64 * t.m
         inside = i + t.m <= y.height and j + t.m <= y.width
         if inside:
-            to = pixel(y, image, out, i, j)
-            spoiled = transform_back(t, s + 64 * k, plane, to, 64 * y.width, bias)
-        else:
-            spoiled = transform_back(t, s + 64 * k, plane, edge, 64 * t.m, bias)
+            place, pitch = pixel(y, image, out, i, j), 64 * y.width
+        spoiled = transform_back(t, s + 64 * k, plane, place, pitch, bias)
         if spoiled:
-            by_definition(t, x, blocks, image, i - tiles.top, j - tiles.left,
-                          p, bias, rest, edge)  # fmt: skip
+            i_, j_ = i - tiles.top, j - tiles.left
+            by_definition(t, x, blocks, image, i_, j_, p, bias, rest, edge)
         if spoiled or not inside:
             scatter(t, edge, y, image, out, i, j)
 

@@ -13,12 +13,12 @@ from llvmlite import ir
 from numba import types
 
 from ..ops.winograd import toom_cook
-from .blocks import pixel
+from .blocks import Images, larger, pixel, smaller
 from .combine import combined, exact, shared
 from .direct import ACTIVATIONS
-from .native import inner
 from .simd import (
     BYTES,
+    LANES,
     Value,
     above,
     broadcast,
@@ -36,7 +36,6 @@ from .simd import (
     number,
     registers,
     select,
-    splat,
     store,
     zeros,
 )
@@ -120,26 +119,26 @@ def any_lane(mask) -> Value:
 # ---- at edges, and spoiled ones --------------------------------------------------------------------
 
 
-@inner
+@micro
 def gather(t, x, image, block, i, j, to):
     """The tile of inputs from (i, j), with zeros around the image."""
-    n = t.m + t.r - 1
-    for k in range(n * n):
-        store(to + 64 * k, splat(np.float32(0)))
-    for p in range(max(0, -i), min(n, x.height - i)):
-        for q in range(max(0, -j), min(n, x.width - j)):
-            store(to + 64 * (n * p + q), load(pixel(x, image, block, i + p, j + q)))
-
-
-@inner
-def scatter(t, tile, y, image, block, i, j):
-    """What of a tile of outputs is in the image."""
-    for p in range(min(t.m, y.height - i)):
-        for q in range(min(t.m, y.width - j)):
-            store(pixel(y, image, block, i + p, j + q), load(tile + 64 * (t.m * p + q)))
+    n, x = size_of(t), Images(*x)
+    for k in loop(n * n):
+        store(to + k * BYTES, zeros())
+    for p in loop(smaller(x.height - i, n), larger(-i, 0)):
+        for q in loop(smaller(x.width - j, n), larger(-j, 0)):
+            store(to + (p * n + q) * BYTES, load(pixel(x, image, block, i + p, j + q)))
 
 
 @micro
+def scatter(t, tile, y, image, block, i, j):
+    """What of a tile of outputs is in the image."""
+    y = Images(*y)
+    for p in loop(smaller(y.height - i, t.m)):
+        for q in loop(smaller(y.width - j, t.m)):
+            store(pixel(y, image, block, i + p, j + q), load(tile + (p * t.m + q) * BYTES))
+
+
 def filters_again(t, p, plane, w):
     """Sixteen filters r x r, from their transforms at the first points and the last."""
     n, r, (_, _, back) = size_of(t), t.r, matrices(t.m, t.r, t.points)
@@ -157,7 +156,6 @@ def filters_again(t, p, plane, w):
         store(place, select(size(x) < largest * 1e-6, zeros(), x))
 
 
-@micro
 def add_taps(t, x, w, y):
     """y[i, j] += x[i + k, j + l] w[k, l], of one channel: numbers of x lie a vector apart."""
     n, r = size_of(t), t.r
@@ -174,21 +172,17 @@ def add_taps(t, x, w, y):
 
 
 @micro
-def finish(t, y, rest):
-    """Outputs of as many filters as there are: NaN in the other lanes would spread."""
-    for k in loop(t.m**2):
-        store(y + k * BYTES, select(first_lanes(rest), end(t, load(y + k * BYTES)), zeros()))
-
-
-@inner
 def by_definition(t, x, blocks, image, i, j, p, bias, rest, y):
-    """A tile of outputs, from the inputs at (i, j), and 16 of the filters p; `rest` of them are left."""
-    line, inputs, w = 64 * t.vectors, room(t), room(t)
-    for k in range(t.m * t.m):
-        store(y + 64 * k, bias)
-    for c in range(16 * blocks):
-        if c % 16 == 0:
-            gather(t, x, image, c // 16, i, j, inputs)
-        filters_again(t, p + line * c, line * 16 * blocks, w)
-        add_taps(t, inputs + 4 * (c % 16), w, y)
-    finish(t, y, rest)
+    """A tile of outputs, from the inputs at (i, j), and 16 of the filters p; `rest` of them are left:
+    in the other lanes NaN would spread."""
+    line, inputs, w = BYTES * t.vectors, stack(size_of(t) ** 2), stack(t.r**2)
+    places = lambda: (y + k * BYTES for k in loop(t.m**2))
+    for place in places():
+        store(place, bias)
+    for c in loop(blocks):
+        gather(t, x, image, c, i, j, inputs)
+        for lane in loop(LANES):
+            filters_again(t, p + (c * LANES + lane) * line, blocks * (LANES * line), w)
+            add_taps(t, inputs + lane * 4, w, y)
+    for place in places():
+        store(place, select(first_lanes(rest), end(t, load(place)), zeros()))
