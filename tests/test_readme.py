@@ -36,6 +36,7 @@ def run(text: str):
 
 def test_every_example_prints_what_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINYINFER_KERNELS")  # as people would run it
     assert len(list(examples(TEXT))) == TEXT.count("```python") > 0
     assert sum(expected is not None for *_, expected in examples(TEXT)) == TEXT.count("```text") > 0
     run(TEXT)
