@@ -513,6 +513,7 @@ steps(packed.Columns, of(packed.Columns(4), A(3, 6)), of(packed.Columns(16), A(2
 steps(packed.Rows, of(packed.Rows(3), A(3, 2, 3, 3)), of(packed.Rows(2), A(0, 2, 1, 1)), of(packed.Rows(2), A(2, 16)),
       of(packed.Rows(4, 2), A(10, 2, 3, 3)))
 steps(packed.Filters, of(packed.Filters(1), A(3, 2, 2, 3)), of(packed.Filters(2), A(33, 17, 1, 1)), of(FORM, A(3, 6, 2, 2)))
+steps(packed.Turned, of(packed.Turned(FORM), A(3, 6, 2, 2)), of(packed.Turned(winograd.Winograd(2, (0, 1, -1), 1)), A(3, 2, 3, 3)))
 steps(packed.Packed, of(packed.Packed(conv.Conv2d(), FORM, (3, 6, 2, 2)), A(2, 6, 3, 3), A(1, 2, 2, 2, 4, 16)),
       of(packed.Packed(linalg.MatMul(), packed.Columns(4), (3, 6)), A(2, 3), A(2, 3, 4)),
       refused=[(ShapeError, "packed: weights float64[3, 6] in the form", of(packed.Packed(linalg.MatMul(), packed.Columns(4), (3, 6)), A(2, 3), A(2, 3, 5)))])

@@ -64,7 +64,7 @@ COUNTS = {
     integer.QLinearConv: lambda op, y, x, w, *xs: count(*y, *w[1:], each=MULTIPLY_ADD),
     integer.BytePanels: nothing,
     layout.In: lambda op, *shapes: of_image(op, *shapes),
-    **dict.fromkeys([packed.Columns, packed.Rows, packed.Filters], nothing),
+    **dict.fromkeys([packed.Columns, packed.Rows, packed.Filters, packed.Turned], nothing),
     packed.Packed: lambda op, y, x, p: naive(op.op, y, x, op.shape),
     winograd.Winograd: lambda op, y, w: of_filters(w, op.m + w[2] - 1),
     layout.Reorder: nothing,
