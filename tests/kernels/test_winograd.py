@@ -8,7 +8,7 @@ import pytest
 from kernel_check import carried_out
 
 from tinyinfer.core.spec import spec_of
-from tinyinfer.kernels import threads, winograd
+from tinyinfer.kernels import threads, winograd, winograd_filters
 from tinyinfer.kernels.combine import shared
 from tinyinfer.ops.conv import Conv2d, Conv2dInput
 from tinyinfer.ops.layout import In, Reorder
@@ -236,6 +236,18 @@ def test_what_it_should_cost(monkeypatch):
 
 
 # The transforms
+
+
+@pytest.mark.parametrize("m, r", [(2, 3), (4, 3), (2, 5)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_filters_are_transformed(m, r, turned):
+    """As by the definition, in double precision: but where a number lies just between two floats."""
+    w, form = floats(33, 20, r, r), form_of(m, r)
+    form = Turned(form) if turned else form
+    kernel = winograd_filters.find(form, form.infer(spec_of(w)), spec_of(w))
+    p, wanted = carried_out(kernel, form, w), form.forward(w)
+    np.testing.assert_allclose(p, wanted, rtol=2e-7, atol=1e-12)
+    assert np.mean(p != wanted) < 1e-2
 
 
 def value(matrix, x):

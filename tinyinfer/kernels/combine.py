@@ -12,7 +12,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from .simd import constant, fma
+from .simd import constant, f32, fma
 
 
 class Shared(NamedTuple):
@@ -87,4 +87,4 @@ def added(row, x):
 def with_more(y, b, x):
     if abs(b) == 1:
         return y + x if b > 0 else y - x
-    return fma(constant(x.ir.type, b), x, y)
+    return fma(constant(x.ir.type, b), x, y) if x.element == f32 else y + x * b
