@@ -7,6 +7,8 @@ from numba.core.imputils import lower_constant, lower_getattr_generic
 from numba.core.typing.templates import AttributeTemplate, infer_getattr
 from numba.extending import NativeValue, register_model, typeof_impl, unbox
 
+from ..errors import ArgumentError
+
 
 class Static:
     """Static(rows=14, vectors=2): compiled code reads them as attributes, and micro-kernels too, for
@@ -22,9 +24,14 @@ class Static:
 
 class StaticType(types.Type):
     def __init__(self, what):
+        super().__init__(f"Static({', '.join(f'{k}={v!r}' for k, v in what.items())})")
         self.what = what
-        self.__dict__.update(what)
-        super().__init__(f"Static({', '.join(f'{k}={v}' for k, v in what.items())})")
+        for k, v in what.items():
+            if hasattr(self, k):
+                raise ArgumentError(
+                    f"Static: types of Numba have a {k!r} already: rename {k}={v!r}"
+                )
+            setattr(self, k, v)
 
 
 register_model(StaticType)(models.OpaqueModel)
