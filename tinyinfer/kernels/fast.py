@@ -8,17 +8,22 @@ from ..ops.packed import Packed
 from . import (  # noqa: F401
     bitpacked,
     chain,
+    depthwise,
+    depthwise_columns,
     direct,
     gemm,
+    im2col,
     int8,
     lanes,
     norm,
+    pool,
     reduce,
     reorder,
     rows,
     softmax,
     sparse,
     winograd,
+    winograd_filters,
 )
 from .kernel import ended, forms
 

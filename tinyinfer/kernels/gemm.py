@@ -24,9 +24,10 @@ from ..core.spec import Spec
 from ..ops.linalg import MatMul
 from ..ops.packed import Columns, Packed
 from . import tile
+from .direct import ACTIVATIONS
 from .gemv import vector_run
 from .kernel import Cost, Kernel, ended, forms, kernel
-from .native import bound, into_another, native
+from .native import bound, inner, into_another, native
 from .reorder import to_lanes
 from .simd import (
     BYTES,
@@ -40,7 +41,6 @@ from .simd import (
     number,
     prefetch,
     registers,
-    relu,
     select,
     store,
     store_some,
@@ -54,10 +54,9 @@ LINE = BYTES * VECTORS
 SHIFT = WIDE.bit_length() - 1
 CACHE = 1 << 20  # bytes of the second one
 AHEAD = 16  # lines that are asked for before they are needed
+AHEAD_LEFT = 8192  # bytes
 FLOAT = np.dtype("f4")
 FLOATS = Static(bytes=4, back=0)
-
-ACTIVATIONS = {"": lambda x: x, "relu": relu}
 
 # ---- a tile ----------------------------------------------------------------------------------------
 
@@ -65,12 +64,12 @@ ACTIVATIONS = {"": lambda x: x, "relu": relu}
 HEIGHTS = 1, 2, 4, 6, 8, 10, 12, 14  # of tiles: not all, each is compiled
 
 
-def tile_for(rows, bias="", activation="") -> Static:
+def tile_for(rows, bias=None, activation="", given=False) -> Static:
     """`split`: into so many sums, added in the end, if else there were too few to hide what each takes."""
     rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
     return tile.tile(rows, vectors, ahead=4096, split=4 if rows < 4 else 1, bias=bias,
                      activation=activation, by_rows=int(bias == "rows"),
-                     by_columns=int(bias == "columns"))  # fmt: skip
+                     by_columns=int(bias == "columns"), given=int(given))  # fmt: skip
 
 
 def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
@@ -86,6 +85,8 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
 
     for block in loop(k + (LANES - 1) >> 4):
         x = a + plane * block
+        for r in range(t.rows * t.given):
+            prefetch(x + (AHEAD_LEFT + BYTES * r))
         count = k - (block << 4)
         count = select(count < LANES, count, number(LANES))
         for four in loop(count >> 2):
@@ -151,7 +152,7 @@ def pack_rows(x, pitch, rows, columns, to, plane, line):
                 store(to_ + plane * v + line * r, some)
 
 
-@native
+@inner
 def pack(x, turned, pitch, rows, columns, to, plane, line):
     """to[j, r, l] = x[r, 16 j + l]; or x[16 j + l, r], if it lies that way. Planes j are written
     VECTORS at a time."""
@@ -170,7 +171,7 @@ GIVEN, ROWS, TURNED, THERE = range(
 )  # B: packed, by rows, by columns, by rows and not to be packed
 
 
-@native
+@inner
 def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, left, edge):
     """All tiles of a block of rows, by one panel."""
     for i in range(0, rows, t.rows):
@@ -228,13 +229,13 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
                                at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip
 
 
-@native
+@inner
 def planes(k):
     """Of a packed A."""
     return (k + WIDE - 1) // WIDE * VECTORS
 
 
-@native
+@inner
 def share(n, part, parts, split):
     if split:
         return n * part // parts, n * (part + 1) // parts
@@ -244,10 +245,10 @@ def share(n, part, parts, split):
 NO_BIAS = np.zeros(1, np.float32)
 
 
-def product_kernel(y, a, b, bias="", activation="", given=False):
+def product_kernel(y, a, b, bias=None, activation="", given=False):
     """y = activation(a b + bias), of specs; or None. The bias is a third input, of one number for each
     of the "rows" or "columns"; `given`: b is the spec of a matrix that comes in the form Columns."""
-    if {s.dtype for s in (y, a, b)} != {FLOAT}:
+    if {s.dtype for s in (y, a, b)} != {FLOAT} or activation not in ACTIVATIONS:
         return None
     (*batch, m, n), k = y.shape, a.shape[-1]
     from_a, from_b = (offsets(x.shape, batch) for x in (a, b))
@@ -269,10 +270,12 @@ def product_kernel(y, a, b, bias="", activation="", given=False):
         right = GIVEN if given else TURNED if right else THERE if m <= 2 * t.rows else ROWS
         return bound(gemm, t, (from_a, from_b, m, k, n, left, right, by, some, max(1, kept)), parts)
 
-    bytes_ = 4 * (m * k + k * n + m * n) * len(from_a)
+    bytes_ = 4 * (m * k + (2 - given) * k * n + m * n) * len(from_a)  # a right factor is packed
     wanted = m * n / max(1, lengths[1] * t.rows * lengths[2] * WIDE)  # of what is computed
     run = Run(run_for, given, bool(bias), flat=len(from_a) == 1)
-    return Kernel("gemm", run, (Spec((parts, room), FLOAT),), cost=Cost(flops, bytes_, 0.9 * wanted))
+    return Kernel(
+        "gemm", run, (Spec((parts, room), FLOAT),), cost=Cost(flops, bytes_, 0.9 * wanted)
+    )
 
 
 def offsets(shape, batch):
@@ -312,10 +315,10 @@ def as_matrix(x):
 
 
 @ended(MatMul)
+@ended(MatMul)
 @kernel(MatMul)
 def find(op, y, a, b, bias=None, activation=""):
-    """`bias`, the spec of one number a column, and an activation are for what is fused with it."""
-    return product_kernel(y, a, b, "columns" if bias else "", activation)
+    return product_kernel(y, a, b, bias and "columns", activation)
 
 
 @ended((Packed, MatMul))
@@ -323,7 +326,7 @@ def find(op, y, a, b, bias=None, activation=""):
 def find_packed(op, y, a, p, bias=None, activation=""):
     if op.form == Columns(WIDE):
         b = Spec(op.shape, p.dtype)
-        return product_kernel(y, a, b, "columns" if bias else "", activation, given=True)
+        return product_kernel(y, a, b, bias and "columns", activation, given=True)
 
 
 @forms(MatMul)

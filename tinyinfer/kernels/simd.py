@@ -351,7 +351,11 @@ def load_some(address, n):
 
 
 def read_some(address, n, vector) -> Value:
-    v, mask, align = vector.ir, first_lanes(n), ir.Constant(i32, 1)
+    return read_masked(address, first_lanes(n), vector)
+
+
+def read_masked(address, mask, vector=f32x16) -> Value:
+    v, align = vector.ir, ir.Constant(i32, 1)
     return call(_masked("load", v.element), v, pointer(address, v), align, mask, zeros(vector))
 
 

@@ -1,0 +1,438 @@
+"""Convolution as a product of matrices, without writing the columns of the whole image (im2col).
+
+    for panel in range(0, pixels, 32):               # of all images, one after the other
+        for c, k, l in taps:                         # gathered from the image; zeros around it
+            columns[c, k, l, :] = x[n, c, s i + d k - p, s j + d l - p]    # n, i, j: the pixels of the panel
+        for tile in filters:                         # 14 of them, or as the registers allow
+            y[tile, panel] = w[tile, (c, k, l)] @ columns    # gemm.py
+
+Neighbouring pixels of a row are neighbours in the image, so a line of a panel is made of runs: of
+vectors, at stride 2 of every other number of two of them. A 1 x 1 convolution at stride 1 sees one row
+of pixels. The same loops make the gradient of the input: where it was read with stride s, x falls into
+s * s grids of pixels, each of which is a convolution of g, at stride 1, with every s-th of the taps.
+"""
+
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.spec import Spec
+from ..ops.conv import Conv2d, Conv2dInput
+from ..ops.packed import Packed, Rows
+from .direct import ACTIVATIONS
+from .gemm import (
+    CACHE,
+    FLOAT,
+    GIVEN,
+    LINE,
+    NO_BIAS,
+    ROWS,
+    TURNED,
+    VECTORS,
+    WIDE,
+    narrow_product,
+    pack,
+    planes,
+    product,
+    share,
+    tile_for,
+)
+from .kernel import Cost, Kernel, ended, forms, kernel
+from .native import bound, inner, into_another, native
+from .simd import (
+    BYTES,
+    LANES,
+    at,
+    first_lanes,
+    fma,
+    load,
+    load_one,
+    load_some,
+    loop,
+    micro,
+    prefetch,
+    read_masked,
+    registers,
+    shuffled,
+    splat,
+    store,
+    store_some,
+    total,
+    zeros,
+)
+from .static import Static
+from .threads import parts as parts_for
+
+FEW = 6  # pixels, for which vectors along the sum are better
+
+
+class Grid(NamedTuple):
+    """Pixels (rows, columns) of each image; what of an image of (height, width) they read, and where
+    they are written to in another one."""
+
+    images: int
+    groups: int
+    channels: int  # of a group, that are read
+    filters: int  # of a group
+    height: int
+    width: int
+    rows: int
+    columns: int
+    down: int  # stride, with which it is read
+    right: int
+    to_height: int
+    to_width: int
+    top: int  # the first pixel
+    left: int
+    to_down: int  # from pixel to pixel
+    to_right: int
+
+
+# ---- columns ---------------------------------------------------------------------------------------
+
+
+def line_of(t, address, low, high):
+    """Neighbouring pixels: those from low to high, of up to 16; zeros for the others."""
+    between = lambda first, last: first_lanes(last) & ~first_lanes(first)
+    if t.stride == 1:
+        return read_masked(address, between(low, high))
+    low, high = low * 2, high * 2 - 1
+    halves = [
+        read_masked(address + BYTES * h, between(low - LANES * h, high - LANES * h)) for h in (0, 1)
+    ]
+    return shuffled(*halves, range(0, 2 * LANES, 2))
+
+
+def copied(t, vectors, x, plane, channels, low, high, to, step, count, stride):
+    for c in loop(channels):
+        for v in range(vectors):
+            there = x + plane * c + BYTES * t.stride * v
+            prefetch(there + LINE * t.stride)  # the next panel
+            line = line_of(t, there, low - LANES * v, high - LANES * v) if t.stride else zeros()
+            store_some(to + step * c + BYTES * v, line, count - LANES * v)
+        if not t.stride:
+            for j in loop(high, low):
+                store(to + step * c + (j << 2), load_one(x + plane * c + stride * (j << 2)))
+
+
+@micro
+def copy_run(t, x, plane, channels, low, high, to, step, count, stride):
+    """Of so many channels the run of up to 16 pixels, of which those from low to high exist."""
+    copied(t, 1, x, plane, channels, low, high, to, step, count, stride)
+
+
+@micro
+def copy_runs(t, x, plane, channels, low, high, to, step, count, stride):
+    """The same of up to 32."""
+    copied(t, VECTORS, x, plane, channels, low, high, to, step, count, stride)
+
+
+@inner
+def gather(t, g, x, group, taps, first, count, to, panel):
+    """The columns of pixels from `first` on, in panels."""
+    done, step = 0, LINE * len(taps)
+    plane = 4 * g.height * g.width
+    image = plane * g.channels * g.groups
+    x += plane * g.channels * group
+    while done < count:
+        n, pixel = divmod(first + done, g.rows * g.columns)
+        i, j = divmod(pixel, g.columns)
+        beside = done % WIDE
+        run = min(g.columns - j, count - done, WIDE - beside)
+        for k in range(len(taps)):
+            row, column = g.down * i + taps[k, 0], g.right * j + taps[k, 1]
+            low = min(run, max(0, -(column // g.right)))
+            high = max(low, min(run, -((column - g.width) // g.right)))
+            if row < 0 or row >= g.height:
+                low, high = 0, 0
+            there = x + image * n + 4 * (row * g.width + column)
+            line = to + panel * (done // WIDE) + 4 * beside + LINE * k
+            if run <= LANES:
+                copy_run(t, there, plane, g.channels, low, high, line, step, run, g.right)
+            else:
+                copy_runs(t, there, plane, g.channels, low, high, line, step, run, g.right)
+        done += run
+
+
+@micro
+def single(t, a, k, x, c, bias):
+    """Filters by one pixel, whose column is x: here the lanes go along the sum."""
+    sums = registers([zeros()] * t.rows)
+
+    def add(i, read):
+        beside = read(x + BYTES * i)
+        for r in range(t.rows):
+            sums[r] = fma(read(a + BYTES * (t.rows * i + r)), beside, sums[r])
+
+    for i in loop(k >> 4):
+        add(i, load)
+    add(k >> 4, lambda address: load_some(address, k & 15))
+    for r in range(t.rows):
+        y = total(sums[r])
+        y = splat(y + load_one(bias + 4 * r) if t.by_rows else y)
+        store_some(c + LINE * r, ACTIVATIONS[t.activation](y), 1)
+
+
+@micro
+def copy_columns(x, k, count, to, step):
+    """The last columns of a panel as rows."""
+    for j in loop(count):
+        for i in loop(k):
+            store(to + step * j + (i << 2), load_one(x + (j << 2) + LINE * i))
+
+
+# ---- results ---------------------------------------------------------------------------------------
+
+
+@micro
+def put_run(t, to, plane, x, count, stride):
+    for r in range(t.rows):
+        if t.apart:
+            for j in loop(count):
+                store(to + plane * r + stride * (j << 2), load_one(x + LINE * r + (j << 2)))
+        else:
+            for v in range(VECTORS):
+                line = load(x + (LINE * r + BYTES * v))
+                store_some(to + plane * r + BYTES * v, line, count - LANES * v)
+
+
+@inner
+def put(t, g, y, image, plane, x, first, count):
+    """A tile, of filters by pixels, to where its pixels belong."""
+    done = 0
+    while done < count:
+        n, pixel = divmod(first + done, g.rows * g.columns)
+        i, j = divmod(pixel, g.columns)
+        run = min(
+            (g.columns if t.apart else g.rows * g.columns) - (j if t.apart else pixel), count - done
+        )
+        place = (g.top + g.to_down * i) * g.to_width + g.left + g.to_right * j
+        put_run(t, y + image * n + 4 * place, plane, x + 4 * done, run, g.to_right)
+        done += run
+
+
+# ---- the loops -------------------------------------------------------------------------------------
+
+
+@native
+def convolve(t, part, parts, y, x, w, bias, room, taps, kinds, g, how, by, many):
+    """`how` w is given; `by`: what is split: filters, or pixels; `many` panels at a time."""
+    k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
+    tiles, panels = (g.filters + t.rows - 1) // t.rows, (pixels + WIDE - 1) // WIDE
+    top, bottom = share(tiles, part, parts, by == 0)
+    start, stop = share(panels, part, parts, by == 1)
+    edge = at(room, part * (room.size // parts))
+    columns = edge + LINE * t.rows
+    singles = columns + many * k * LINE
+    packed = singles + FEW * k * 4
+    size = (k + 15) // 16 * BYTES * t.rows if how == GIVEN else planes(k) * BYTES * t.rows
+    for group in range(g.groups):
+        a = packed
+        if how == GIVEN:
+            a = at(w, 0) + group * tiles * size
+        else:
+            pack_filters(t, w, how, kinds, g, group, k, top, bottom, packed, size)
+        for first in range(start, stop, many):
+            count = min(many * WIDE, stop * WIDE - first * WIDE, pixels - first * WIDE)
+            gather(t, g, at(x, 0), group, taps, first * WIDE, count, columns, k * LINE)
+            last = (
+                columns
+                + (count - 1) // WIDE * k * LINE
+                + 4 * ((count - 1) % WIDE + 1 - beside(count))
+            )
+            copy_columns(last, k, beside(count), singles, 4 * k)
+            for i in range(top, bottom):
+                o = group * g.filters + min(i * t.rows, g.filters - t.rows)
+                for j in range(0, count, WIDE):
+                    one_tile(t, g, a + size * i, k, columns + j * k * 4, singles, at(y, 0), o,
+                             at(bias, t.by_rows * o), first * WIDE + j, min(WIDE, count - j), edge)  # fmt: skip
+
+
+@inner
+def beside(count):
+    """Pixels for which a vector would be mostly empty."""
+    return count % LANES if count % LANES <= FEW else 0
+
+
+@inner
+def one_tile(t, g, a, k, b, singles, y, o, bias, pixel, count, edge):
+    """Filters from o on, at up to 32 pixels."""
+    plane, row = BYTES * t.rows, 4 * g.to_height * g.to_width
+    image = row * g.filters * g.groups
+    n, inside = divmod(pixel, g.rows * g.columns)
+    if not t.apart and count == WIDE and inside + WIDE <= g.rows * g.columns:
+        product(t, a, plane, k, b, LINE, y + row * o + image * n + 4 * inside, row, bias, WIDE)
+    else:
+        some = count - beside(count)
+        if some > LANES:
+            product(t, a, plane, k, b, LINE, edge, LINE, bias, some)
+        elif some > 0:
+            narrow_product(t, a, plane, k, b, LINE, edge, LINE, bias, some)
+        for j in range(some, count):
+            single(t, a, k, singles + 4 * k * (j - some), edge + 4 * j, bias)
+        put(t, g, y + row * o, image, row, edge, pixel, count)
+
+
+@inner
+def pack_filters(t, w, how, kinds, g, group, k, top, bottom, to, size):
+    for i in range(top, bottom):
+        o = min(i * t.rows, g.filters - t.rows)
+        if how == ROWS:
+            there = at(w, (group * g.filters + o) * k)
+            pack(there, 0, 4 * k, t.rows, k, to + size * i, BYTES * t.rows, BYTES)
+        else:
+            turn_filters(t, w, kinds, g, group, o, to + size * i)
+
+
+@inner
+def turn_filters(t, w, kinds, g, group, o, to):
+    """Of filters (c, o, tap): to[q, r] = w[c, o + r, tap], where q counts (c, tap)."""
+    size = w.size // (g.channels * g.groups * g.filters)  # all taps
+    q = 0
+    for c in range(group * g.channels, (group + 1) * g.channels):
+        for tap in kinds:
+            line = to + (q >> 4) * BYTES * t.rows + (q & 15) * 4
+            for r in range(t.rows):
+                store(line + BYTES * r, load_one(at(w, (c * g.filters + o + r) * size + tap)))
+            q += 1
+
+
+# ---- kernels ---------------------------------------------------------------------------------------
+
+
+def run_for(g, taps, kinds, how, bias=None, activation=""):
+    """(run, floats of scratch, cost): of a grid."""
+    g = one_row(g, taps)
+    k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
+    t = tile_for(g.filters, bias, activation, given=True)
+    apart = int((g.to_down, g.to_right) != (1, 1))
+    t = Static(**t.type.what, stride=g.right if g.right in (1, 2) else 0, apart=apart)
+    tiles, panels = -(-g.filters // t.rows), -(-pixels // WIDE)
+    flops = 2 * g.groups * tiles * t.rows * k * panels * WIDE
+    parts = parts_for(flops, max(tiles, panels))
+    many = max(1, min(panels, CACHE // 4 // max(1, k * LINE)))
+    room = t.rows * WIDE + many * k * WIDE + FEW * k
+    room += (how != GIVEN) * planes.py_func(k) * LANES * t.rows * tiles
+    numbers = np.array(taps, np.int64).reshape(-1, 2), np.array(kinds, np.int64), g
+    run = bound(convolve, t, (*numbers, how, int(panels >= tiles), many), parts)
+    return run, parts * room, flops
+
+
+def one_row(g, taps):
+    """Where every pixel is read as it lies, an image is one row of pixels."""
+    if (
+        taps == [(0, 0)]
+        and (g.rows, g.columns) == (g.height, g.width)
+        and g[8:10] == g[14:] == (1, 1)
+    ):
+        row = 1, g.rows * g.columns
+        g = g._replace(**dict(zip(("height", "width", "rows", "columns"), row * 2)))
+        return g._replace(to_height=1, to_width=row[1])
+    return g
+
+
+def forward_run(op, y, x, w, how, bias=None, activation=""):
+    (n, c, *size), (o, _, *window) = x.shape, w.shape
+    g = Grid(n, op.groups, c // op.groups, o // op.groups, *size, *y.shape[2:], *op.stride,
+             *y.shape[2:], 0, 0, 1, 1)  # fmt: skip
+    before = op.padding[0][0], op.padding[1][0]
+    taps = [
+        tuple(d * k - p for d, k, p in zip(op.dilation, tap, before)) for tap in np.ndindex(*window)
+    ]
+    return run_for(g, taps, [], how, bias, activation)
+
+
+def input_runs(op, y, g, w):
+    """For each of the grids of pixels that see the same taps: (h + p - d k) / s is whole."""
+    (n, c, *size), (o, _, *window) = y.shape, w.shape
+    s, d, before = op.stride, op.dilation, (op.padding[0][0], op.padding[1][0])
+    for phase in np.ndindex(*s):
+        first = [(a - p) % b for a, p, b in zip(phase, before, s)]
+        count = [max(0, -((f - m) // b)) for f, m, b in zip(first, size, s)]
+        kinds = [tap for tap in np.ndindex(*window)
+                 if all(d_ * k % b == a for d_, k, b, a in zip(d, tap, s, phase))]  # fmt: skip
+        taps = [
+            tuple((f + p - d_ * k) // b for f, p, d_, k, b in zip(first, before, d, tap, s))
+            for tap in kinds
+        ]
+        grid = Grid(
+            n,
+            op.groups,
+            o // op.groups,
+            c // op.groups,
+            *g.shape[2:],
+            *count,
+            1,
+            1,
+            *size,
+            *first,
+            *s,
+        )
+        yield run_for(grid, taps, [k * window[1] + l for k, l in kinds], TURNED)
+
+
+def serves(op, w, *specs):
+    """There are kernels for images of which each filter sees one channel."""
+    return {s.dtype for s in (w, *specs)} == {FLOAT} and not 1 == w.shape[1] < op.groups
+
+
+def kernel_of(runs, shapes, bias=False):
+    runs, rooms, flops = zip(*runs)
+
+    def run(y, *more):
+        if not y.flags.c_contiguous:
+            return into_another(run, y, more)
+        for one in runs:
+            one(y, *(more if bias else (*more[:2], NO_BIAS, *more[2:])))
+
+    cost = Cost(sum(flops), 4 * sum(map(prod, shapes)))
+    return Kernel("im2col", run, (Spec((max(rooms),), FLOAT),), cost=cost)
+
+
+def conv_kernel(op, y, x, w, bias, activation, how):
+    """y = activation(conv2d(x, w) + bias), of specs; or None. The bias is one number a filter, if any."""
+    if serves(op, w, x, y) and activation in ACTIVATIONS:
+        run = forward_run(op, y, x, w, how, bias and "rows", activation)
+        return kernel_of([run], [x.shape, y.shape, w.shape], bias is not None)
+
+
+def form_for(op, shape):
+    return Rows(tile_for(shape[0] // op.groups).rows, op.groups)
+
+
+@ended(Conv2d)
+@kernel(Conv2d)
+def find(op, y, x, w, bias=None, activation=""):
+    return conv_kernel(op, y, x, w, bias, activation, ROWS)
+
+
+@ended((Packed, Conv2d))
+@kernel((Packed, Conv2d))
+def find_packed(op, y, x, p, bias=None, activation=""):
+    if op.form == form_for(op.op, op.shape):
+        return conv_kernel(op.op, y, x, Spec(op.shape, p.dtype), bias, activation, GIVEN)
+
+
+@kernel(Conv2dInput)
+def find_input(op, y, g, w):
+    if serves(op.conv, w, g, y):
+        k = kernel_of([*input_runs(op.conv, y, g, w)], [y.shape, g.shape, w.shape])
+        return replace(k, run=partial(run_input, op, k.run))
+
+
+def run_input(op, run, y, g, w, room):
+    """Taps that fall beside g are zeros here, and would be NaN times an infinite weight."""
+    if w.size and np.isfinite(w.max()) and np.isfinite(w.min()):
+        run(y, g, w, room)
+    else:
+        np.copyto(y, op.forward(g, w))
+
+
+@forms(Conv2d)
+def rows(op, y, x, w):
+    """Filters that do not change."""
+    if serves(op, w, x):
+        yield form_for(op, w.shape)
