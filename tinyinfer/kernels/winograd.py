@@ -13,16 +13,17 @@ The matrices, and why this is a convolution: ops/winograd.py. What makes it fast
 block are written and read in the second cache, and the filters p strictly in order; planes of V and S
 are an odd number of cache lines long, so that no two of them compete for the same set of the cache; a
 block holds tiles of several images, so that filters that leave the cache come past seldom. The
-transforms share what rows of a matrix have in common (see `Sums`): instructions for one line of a tile
+transforms share what rows of a matrix have in common (combine.py). Instructions for a line of a tile:
 
-                                    inputs Bᵀ             outputs Aᵀ
-                                here  all terms  Lavin    here  all terms
-    F(2, 3)                        4          4      4       4          4
-    F(4, 3) of 0 ±1 ±2            12         16     12      10         14
-    F(4, 3) of 0 ±1 1/2 -2        16         20             12         14
-    F(6, 3) of 0 ±1 ±2 ±1/2       24         36             20         32
+                                  inputs Bᵀ            outputs Aᵀ
+                              here   all terms      here   all terms
+    F(2, 3)                      4           4         4           4
+    F(4, 3) of 0 ±1 ±2          12          16        10          14
+    F(4, 3) of 0 ±1 1/2 -2      16          20        12          14
+    F(6, 3) of 0 ±1 ±2 ±1/2     24          36        20          32
 
-where Lavin and Gray wrote the sums by hand. A tile of F(4, 3) has 12 lines of inputs, and 10 of outputs.
+Where points come as ±p that is as few as by hand; F(2, 3) is Lavin and Gray's. A tile of inputs has 2 n
+lines, and one of outputs n + m.
 
 NaN and infinity: Winograd's sums spread them over all outputs of a tile. Four of its outputs have all
 sums in them, so that these tell whether there was one, or a number grew too large. Such a tile is
