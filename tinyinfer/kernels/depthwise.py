@@ -20,7 +20,7 @@ in it at once:
 
 from dataclasses import dataclass
 from itertools import groupby
-from math import gcd, prod
+from math import gcd, inf, prod
 
 import numpy as np
 from numba import types
@@ -33,7 +33,23 @@ from .host import HOST
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
 from .reorder import to_lanes, to_planes
-from .simd import BYTES, LANES, at, fma, load, loop, micro, registers, store, total, zeros
+from .simd import (
+    BYTES,
+    LANES,
+    at,
+    constant,
+    f32x16,
+    fma,
+    load,
+    loop,
+    maximum,
+    micro,
+    registers,
+    splat,
+    store,
+    total,
+    zeros,
+)  # fmt: skip
 from .static import Static
 
 NUMBER = Static(bytes=4)  # of what is laid out
@@ -96,13 +112,15 @@ def strips(taps, apart, rows):
 
 @micro
 def strip(t, y, apart, x, down, row, w_row, across, column, w_column, w):
-    """`rows` pixels of y, from down * across taps. x and w: bytes from one tap to the next."""
-    sums = registers([zeros()] * t.rows)
+    """`rows` pixels of y, from down * across taps. x and w: bytes from one tap to the next. Of a pool the
+    largest pixel."""
+    sums = registers([constant(f32x16.ir, -inf if t.largest else 0)] * t.rows)
     for k in loop(down):
         for l in loop(across):
             a, f = x + row * k + column * l, load(w + w_row * k + w_column * l)
             for r in range(t.rows):
-                sums[r] = fma(load(a + BYTES * t.stride * r), f, sums[r])
+                p = load(a + BYTES * t.stride * r)
+                sums[r] = maximum(p, sums[r]) if t.largest else fma(p, f, sums[r])
     for r in range(t.rows):
         store(y + apart * r, sums[r])
 
@@ -130,6 +148,12 @@ def correlate(t, y, g, g_row, x, x_row, column, rows, n):
 def clear(y, n):
     for i in loop(n):
         store(y + BYTES * i, zeros())
+
+
+@micro
+def fill(y, n, x):
+    for i in loop(n):
+        store(y + BYTES * i, splat(x))
 
 
 @micro(types.float32)
@@ -191,12 +215,12 @@ def pixels(planar, to, x, image, block, size, first, end):
 
 @native
 def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, images, x_size, y_size,
-             step, reach, apart, room_of_x, planar, padded):  # fmt: skip
-    """step: taps from one that is met to the next; reach: pixels between those that they meet."""
+             size, step, reach, apart, room_of_x, planar, padded, scale):  # fmt: skip
+    """step: taps from one that is met to the next; reach: pixels between those that they meet. scale: in
+    place of all weights, unless it is 0."""
     channels, _, width = x_size
     filters, height, line = y_size
-    size, each, blocks = (w.shape[2], w.shape[3]), filters // channels, (channels + 15) // 16
-    window = size[0] * size[1]
+    each, blocks, window = filters // channels, (channels + 15) // 16, size[0] * size[1]
     f = at(room, part * room.shape[1])
     source, target = f + 64 * window, f + 64 * (window + room_of_x)
     row, w_row = 64 * width * reach[0], 64 * size[1] * step[0]
@@ -208,7 +232,10 @@ def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, i
         image, block = divmod(i, blocks)
         first, end, top, bottom = bands[b]
         planes, o = min(16, channels - 16 * block), 16 * block * each + e
-        lay_out(f, w, o * window, each * window, planes, window)
+        if scale != 0:
+            fill(f, window, scale)
+        else:
+            lay_out(f, w, o * window, each * window, planes, window)
         a = pixels(planar, source, x, image, block, x_size, top, bottom)
         if not planar:
             target = pixels(planar, 0, y, image, block, y_size, first, end)
@@ -305,12 +332,14 @@ class Layer:
 
     def kernel(self, f, t, numbers, parts, room):
         flops = 2 * prod(self.y) * prod(self.w[2:])
-        cost = Cost(flops, 4 * (prod(self.x) + prod(self.y)), 0.6)
+        cost = Cost(flops, 4 * (prod(self.x) + prod(self.y)), 0.3 if self.planes else 0.5)
         return Kernel("depthwise", bound(f, t, numbers, parts), (room,), cost=cost)
 
 
 def layer_of(op, *xs) -> Layer | None:
     inside = isinstance(op, In)
+    if inside and op.source not in (None, op.layout):
+        return None
     layout, op, count = (op.layout, op.op, op.count) if inside else ("NCHW", op, None)
     if not isinstance(op, OPS) or layout not in ("NCHW", "NCHW16c"):
         return None
@@ -330,10 +359,10 @@ def layer_of(op, *xs) -> Layer | None:
 OPS = Conv2d, Conv2dInput, Conv2dWeight
 
 
-@kernel(*OPS, In)
+@kernel(*OPS, *((In, op) for op in OPS))
 def find(op, y, *xs):
     layer = layer_of(op, *xs)
-    if layer is None or isinstance(op, In) and op.source not in (None, op.layout):
+    if layer is None:
         return None
     op = op.op if isinstance(op, In) else op
     if isinstance(op, Conv2dWeight):
@@ -341,7 +370,7 @@ def find(op, y, *xs):
     return image_kernel(layer, isinstance(op, Conv2d))
 
 
-def image_kernel(layer, forward):
+def image_kernel(layer, forward, scale=0.0, largest=0):
     x, y = (layer.x, layer.y) if forward else (layer.y, layer.x)
     rows, columns = layer.taps(taps_forward if forward else taps_backward)
     stride, dilation = layer.conv.stride, layer.conv.dilation
@@ -355,11 +384,12 @@ def image_kernel(layer, forward):
     bands = layer.bands(rows, y[3], x[3], -(-parts // max(1, work)))
     source = max(b - a for _, _, a, b in bands) * x[3]
     target = max(b - a for a, b, _, _ in bands) * y[3]
-    same = dict(stride=stride[1] if forward else 1)
+    same = dict(stride=stride[1] if forward else 1, largest=largest)
     t = Static(rows=at_once, **same)
     numbers = (
         Static(rows=1, **same), table(bands), summaries(rows), summaries(columns), table([*strips(columns, apart, at_once)]), x[0], x[1:], y[1:],
-        tuple(step), tuple(reach), apart, source, int(layer.planes), int(forward),
+        layer.w[2:], tuple(step), tuple(reach), apart, source, int(layer.planes),
+        int(forward and not scale), np.float32(scale),
     )  # fmt: skip
     return layer.kernel(convolve, t, numbers, parts, layer.room(parts, source, target))
 

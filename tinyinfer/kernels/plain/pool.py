@@ -51,14 +51,18 @@ def winners(pool, x, y):
 @kernel(MaxPool2dInput)
 def max_pool2d_input(op, y, g, x, m):
     scratch, each = winners(op.pool, x, m)
+    bits = np.dtype(
+        f"i{g.dtype.itemsize}"
+    )  # to multiply them by 0 or 1 is quick, and inf stays out
 
-    def run(y, g, x, m, *scratch):
+    def run(y, g, x, m, won, *scratch):
         y.fill(0)
         for there, here, win in each(x, m, *scratch):
-            view = y[here]
-            np.add(view, g[there], view, where=win)
+            view, part = y[here], won[there]
+            np.multiply(g[there].view(bits), win, part.view(bits))
+            np.add(view, part, view)
 
-    return Kernel("windows", run, scratch)
+    return Kernel("windows", run, (Spec(m.shape, g.dtype), *scratch))
 
 
 @kernel(MaxPool2dAt)
