@@ -1,0 +1,267 @@
+"""How machine code is called, split among threads, kept on disk, and told of."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import numba
+import numpy as np
+import pytest
+
+from tinyinfer.kernels import native as here
+from tinyinfer.kernels import threads
+from tinyinfer.kernels.native import bound, bound_several, native
+from tinyinfer.kernels.simd import f32, loop, micro, read, store
+from tinyinfer.kernels.static import Static
+
+RNG = np.random.default_rng(0)
+TIMES_TWO = Static(times=2)
+parts_too = pytest.mark.parametrize("parts", [1, 2, 3, 40])
+
+
+@native
+def sums(t, part, parts, y, x, seen, more):
+    """y[i] = times * (x[i, 0] + x[i, 1] + ...) + more; and which part made it."""
+    for i in range(len(y) * part // parts, len(y) * (part + 1) // parts):
+        total = np.float32(0)
+        for k in range(x.shape[1]):
+            total += x[i, k]
+        y[i] = t.times * total + more
+        seen[i] = part
+
+
+def sums_of(x, more):
+    return 2 * np.add.accumulate(x, 1)[:, -1] + more if x.size else np.full(len(x), more)
+
+
+def numbers(*shape):
+    return RNG.integers(-99, 99, shape).astype("f4")
+
+
+def read_only(x):
+    x.flags.writeable = False
+    return x
+
+
+ARRAYS = {
+    "as they are": lambda: (np.empty(17, "f4"), numbers(17, 5)),
+    "only to read": lambda: (np.empty(17, "f4"), read_only(numbers(17, 5))),
+    "turned round": lambda: (np.empty(17, "f4"), numbers(5, 17).T),
+    "with gaps": lambda: (np.empty(34, "f4")[::2], numbers(17, 10)[:, ::2]),
+    "backwards": lambda: (np.empty(17, "f4")[::-1], numbers(17, 5)[::-1]),
+    "one for all": lambda: (np.empty((17, 3), "f4")[:, 1], np.broadcast_to(numbers(5), (17, 5))),
+    "unaligned": lambda: (np.empty(69, "u1")[1:].view("f4"), numbers(17, 5)),
+    "of a subclass": lambda: (np.empty(17, "f4"), numbers(17, 5).view(np.recarray)),
+    "one": lambda: (np.empty(1, "f4"), numbers(1, 1)),
+    "no rows": lambda: (np.empty(0, "f4"), numbers(0, 5)),
+    "no columns": lambda: (np.empty(17, "f4"), numbers(17, 0)),
+    "nothing, with gaps": lambda: (np.empty((0, 4), "f4")[:, 1], numbers(5, 0).T[::2]),
+}
+arrays = pytest.mark.parametrize("arrays", ARRAYS.values(), ids=ARRAYS)
+
+
+@arrays
+@parts_too
+def test_arrays_of_all_kinds(arrays, parts):
+    y, x = arrays()
+    before, seen = x.copy(), np.full(len(y), -1)
+    bound(sums, TIMES_TWO, (7,), parts)(y, x, seen)
+    np.testing.assert_array_equal(y, sums_of(before, 7))
+    assert [*seen] == [p for p in range(parts) for _ in rows_of(p, parts, len(y))]
+    np.testing.assert_array_equal(x, before)
+
+
+def rows_of(part, parts, n):
+    return range(n * part // parts, n * (part + 1) // parts)
+
+
+def test_one_bound_kernel_takes_arrays_of_all_kinds_in_turn():
+    run = bound(sums, TIMES_TWO, (3,), 2)
+    for made in [*ARRAYS.values()] * 2:
+        y, x = made()
+        run(y, x, np.empty(len(y), int))
+        np.testing.assert_array_equal(y, sums_of(x, 3))
+
+
+# ---- several arrays --------------------------------------------------------------------------------
+
+
+@micro
+def add_up(ys, xs, first, last):
+    """Of all xs the sum, and the first less the others."""
+    for k in loop(last << 2, first << 2, 4):
+        a, *others = [read(x + k, f32) for x in xs]
+        plus, minus = a, a
+        for b in others:
+            plus, minus = plus + b, minus - b
+        store(ys[0] + k, plus)
+        if len(ys) > 1:
+            store(ys[1] + k, minus)
+
+
+@native
+def add_all(t, part, parts, ys, xs, numbers):
+    n = numbers[0]
+    add_up(ys, xs, n * part // parts, n * (part + 1) // parts)
+
+
+@pytest.mark.parametrize("how", ["as they are", "with gaps", "turned round", "of a subclass"])
+@pytest.mark.parametrize("size", [(6, 7), (0, 3)], ids=str)
+@parts_too
+def test_several_arrays(parts, size, how):
+    lie = {
+        "as they are": lambda x: x,
+        "with gaps": lambda x: np.repeat(x, 2, 1)[:, ::2],
+        "turned round": lambda x: np.asfortranarray(x),
+        "of a subclass": lambda x: x.view(np.recarray),
+    }[how]
+    xs = [read_only(lie(numbers(*size))) for _ in range(3)]
+    ys = [lie(np.full(size, np.nan, "f4")) for _ in range(2)]
+    run = bound_several(add_all, Static(), (size[0] * size[1],), parts)
+    run(tuple(ys), *xs)
+    np.testing.assert_array_equal(ys[0], sum(xs))
+    np.testing.assert_array_equal(ys[1], xs[0] - xs[1] - xs[2])
+
+
+def test_several_after_one_another():
+    """The first call decides nothing about the arrays of later ones."""
+    run, x = bound_several(add_all, Static(), (12,)), numbers(3, 4)
+    for a, b in (x, x), (x.T, x.T), (x, x[::-1]), (x.reshape(-1), x.reshape(-1)), (x, x):
+        y = np.full_like(a, np.nan)
+        run(y, a, b)
+        np.testing.assert_array_equal(y, a + b)
+
+
+# ---- threads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_threads_that_call_at_once(parts):
+    """Those that come first compile, the others wait; none gets another's arrays."""
+    shared = bound(sums, Static(times=2, of=parts), (1,), parts)
+    together = Barrier(4)
+
+    def call(seed):
+        x = np.random.default_rng(seed).integers(-9, 9, (50, 20)).astype("f4")
+        y, own = np.empty(50, "f4"), bound(sums, TIMES_TWO, (seed,), parts)
+        together.wait(60)
+        for _ in range(50):
+            for run, more in (shared, 1), (own, seed):
+                y[:] = np.nan
+                run(y, x, np.empty(50, int))
+                np.testing.assert_array_equal(y, sums_of(x, more))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len([*pool.map(call, range(4))]) == 4
+
+
+@pytest.mark.parametrize(
+    "chosen, operations, most, wanted",
+    [
+        (1, 1e12, 100, 1),
+        (4, 1e12, 100, 4),
+        (4, 1e12, 3, 3),
+        (4, 2.5 * threads.GRAIN, 100, 2),
+        (4, 0.5 * threads.GRAIN, 100, 1),
+        (4, 0, 0, 1),
+    ],
+)
+def test_into_how_many_parts(monkeypatch, chosen, operations, most, wanted):
+    monkeypatch.setattr(threads, "chosen", chosen)
+    parts = threads.parts(operations, most)
+    assert parts == wanted and type(parts) is int
+
+
+# ---- on disk ---------------------------------------------------------------------------------------
+
+ONE_KERNEL = """
+import sys
+import numpy as np
+from tinyinfer.kernels.native import bound, native
+from tinyinfer.kernels.simd import at, load, micro, store
+from tinyinfer.kernels.static import Static
+
+@micro
+def add(t, y, x):
+    store(y, load(x) + load(x + 4 * t.apart))
+
+@native
+def f(t, part, parts, y, x):
+    add(t, at(y, 16 * part), at(x, 16 * part))
+
+x, y = np.arange(64, dtype="f4"), np.empty(32, "f4")
+bound(f, Static(apart=int(sys.argv[1])), parts=2)(y, x)
+assert (y == x[:32] + x[int(sys.argv[1]) :][:32]).all()
+print(sum(f.stats.cache_hits.values()), sum(f.stats.cache_misses.values()))
+"""
+
+
+def test_the_next_process_finds_it_on_disk(tmp_path):
+    program, kept = tmp_path / "one_kernel.py", tmp_path / "kept"
+    program.write_text(ONE_KERNEL)
+
+    def run(apart, **more):
+        """(found, compiled)"""
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(kept)} | more
+        call = [sys.executable, program, str(apart)]
+        done = subprocess.run(call, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return tuple(map(int, done.stdout.split()))
+
+    assert run(3) == (0, 1)
+    assert run(3) == (1, 0)
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert run(3, **other) == (0, 1), "it is for another CPU"
+    assert run(3) == (1, 0), "both are kept"
+
+
+def plain(t, part, parts, y):
+    y[0] = 7
+
+
+def compiled_anew() -> bool:
+    f, y = native(plain), np.zeros(1)
+    bound(f)(y)
+    assert y[0] == 7
+    return bool(sum(f.stats.cache_misses.values()))
+
+
+@pytest.fixture
+def empty_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "kept"))
+
+
+@pytest.fixture
+def other_kernels(monkeypatch, tmp_path):
+    """A folder that is taken for that of the kernels."""
+    (tmp_path / "a.py").write_text("a = 1")
+    (tmp_path / "b.py").write_text("b = 2")
+    monkeypatch.setattr(here, "HERE", tmp_path)
+    here.sources.cache_clear()
+    yield tmp_path
+    here.sources.cache_clear()
+
+
+def test_a_change_in_any_file_of_the_kernels_makes_it_stale(empty_disk, other_kernels):
+    assert compiled_anew() and not compiled_anew()
+    for name, text in ("b.py", "b = 3"), ("c.py", "c = 4"), ("a.py", ""):
+        (other_kernels / name).write_text(text)
+        here.sources.cache_clear()
+        assert compiled_anew() and not compiled_anew()
+
+
+# ---- messages --------------------------------------------------------------------------------------
+
+
+def test_people_are_told_when_compiling_takes_long(empty_disk, monkeypatch, capsys):
+    monkeypatch.setattr(here, "SLOW", 0)
+    assert compiled_anew()
+    assert capsys.readouterr().err == "compiling plain ...\n"
+
+
+def test_and_only_then(empty_disk, monkeypatch, capsys):
+    monkeypatch.setattr(here, "SLOW", 60)
+    assert compiled_anew()
+    assert capsys.readouterr().err == ""
