@@ -15,7 +15,7 @@ no rest: twice the same would be added otherwise.
 from llvmlite import ir
 
 from .host import HOST
-from .lines import line, load_lanes, runs
+from .lines import load_lanes, runs
 from .native import native
 from .simd import (
     BYTES,
@@ -45,11 +45,9 @@ SUMS = min(
 )  # of a tile; the rest holds what is loaded
 
 
-def weight_line(conv, filters, channels, columns, taps, seen, images) -> Static:
-    f, c, piece = weight_tile_of(filters, channels, taps)
-    return line(
-        conv, columns, taps, seen, images, filters=f, channels=c, piece=piece, width=1, apart=1
-    )
+def weight_tile(line, filters, channels) -> Static:
+    f, c, piece = weight_tile_of(filters, channels, line.taps)
+    return line.tiled(1, filters=f, channels=c, piece=piece, apart=1)
 
 
 def weight_tile_of(filters, channels, taps):

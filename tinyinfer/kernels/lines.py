@@ -16,6 +16,7 @@ beyond the image is not multiplied, by infinite weights neither.
 The gradient by x is the same sum with other places: of line h it takes the lines (h + p - d k) / s of g.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -59,16 +60,45 @@ ACTIVATIONS = {"": lambda x: x, "relu": relu}
 # ---- which columns meet which taps -----------------------------------------------------------------
 
 
-DEFAULTS = {"back": 0, "bias": 0, "activation": "", "pool": 0, "apart": 0, "lines": 1, "alone": 1}
+@dataclass(frozen=True)
+class Line:
+    """Of y, so many columns; of x `seen`. `images`: whether these are in the lanes, or columns are.
+    `back`: y is the gradient of the image, x that of the result."""
+
+    columns: int
+    seen: int
+    taps: int
+    stride: int
+    padding: int
+    dilation: int
+    images: bool
+    back: bool = False
+
+    def tiled(self, width, **more) -> Static:
+        """In tiles of so many vectors."""
+        numbers = {k: int(v) for k, v in vars(self).items()}
+        return Static(pixel=64 if self.images else 4, width=width, **numbers, **more)
+
+    def tile(self, filters, bias=False, activation="", pool=False, padded=True) -> Static:
+        """For so many filters, in `padded` images. Of short lines two make a tile, as of those that
+        are pooled: a number that is loaded is used for both."""
+        vectors = self.columns if self.images else -(-self.columns // LANES)
+        lines = 2 if pool or not self.images and vectors == 1 else 1
+        multiple = self.images * (1 + pool) * (self.stride if self.back else 1) or 1
+        f, b = tile_of(filters, vectors, multiple, lines)
+        alone = int(padded or not pool)  # whether there are lines without another one like it
+        return self.tiled(b, filters=f, lines=lines, alone=alone, apart=0, bias=int(bias),
+                          activation=activation, pool=int(pool))  # fmt: skip
 
 
-def line(conv, columns, taps, seen, images, **more) -> Static:
-    """A line of so many columns of y, from one of x of which `seen` are. `images`: whether these are
-    in the lanes, or else columns are. Of filters that are `width` vectors wide."""
-    more = DEFAULTS | more
-    return Static(columns=columns, taps=taps, seen=seen, images=int(images), pixel=64 if images else 4,
-                  stride=conv.stride[1], padding=conv.padding[1][0], dilation=conv.dilation[1],
-                  **more)  # fmt: skip
+def multiplied(t) -> float:
+    """How much more, or less, than the definition does."""
+    lanes = 1 if t.images else LANES
+    return (
+        sum(r.count * len(r.pairs) for r in runs(t))
+        * lanes
+        / (max(1, t.seen if t.back else t.columns) * t.taps)
+    )
 
 
 class Run(NamedTuple):
