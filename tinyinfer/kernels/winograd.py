@@ -119,48 +119,49 @@ def outputs_of(t, s, plane, x, blocks, tiles, block, p, bias, rest, y, out):
             scatter(t, edge, y, image, out, i, j)
 
 
+@inner
+def products(t, count, v, p, s, plane, elements, blocks):
+    """S of a block of tiles, and of a panel of filters."""
+    for _ in range(elements):
+        for k in range(0, count, t.rows):
+            product(t, v + 64 * k, elements * plane, p, s + 64 * k, elements * plane, blocks)
+        v, s, p = v + plane, s + plane, p + 64 * t.vectors * 16 * blocks
+
+
 @native
 def convolve(t, part, parts, y, x, p, bias, v, s, xs, ys, g):
-    n, plane, elements = t.m + t.r - 1, 64 * g.plane, p.shape[1]
-    blocks, panel = p.shape[2] // 16, 64 * t.vectors * p.shape[2]
+    panels, elements, blocks = p.shape[0], p.shape[1], p.shape[2] // 16
     H, W, OH, OW = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    plane, outs = 64 * g.plane, (g.filters + 15) // 16
     tiles = Tiles((OH + t.m - 1) // t.m, (OW + t.m - 1) // t.m, g.top, g.left)
     around = Tiles(tiles.down, tiles.across, 0, 0)
-    outs = (g.filters + 15) // 16
     source = Images(at(x, 0), 64 * blocks * H * W, 64 * H * W, H, W)
     result = Images(at(y, 0), 64 * outs * OH * OW, 64 * OH * OW, OH, OW)
     v_, s_ = at(v, part * v.shape[1]), at(s, part * s.shape[1])
-    all_, share, shares = x.shape[0] * tiles.down, part // g.split, parts // g.split
-    begin, end = all_ * share // shares, all_ * (share + 1) // shares
-    first, last = (
-        p.shape[0] * (part % g.split) // g.split,
-        p.shape[0] * (part % g.split + 1) // g.split,
-    )
+    here, filters, lines = part // g.split, part % g.split, x.shape[0] * tiles.down
+    begin, end = lines * here // (parts // g.split), lines * (here + 1) // (parts // g.split)
+    first, last = panels * filters // g.split, panels * (filters + 1) // g.split
     for line in range(begin, end, g.lines):
         for column in range(0, tiles.across, g.columns):
-            block = Block(
-                line, min(g.lines, end - line), column, min(g.columns, tiles.across - column)
-            )
-            count = block.lines * block.columns
-            taken, made = part_of(t, block, tiles, H, W, n), part_of(t, block, around, OH, OW, t.m)
+            across = min(g.columns, tiles.across - column)
+            block = Block(line, min(g.lines, end - line), column, across)
             if t.turned:
+                taken = part_of(t, block, tiles, H, W, t.m + t.r - 1)
                 source = strip(at(xs, part * xs.shape[1]), taken, H, W)
                 to_blocks(at(x, 0), x.shape[1], taken, source)
             if t.back:
+                made = part_of(t, block, around, OH, OW, t.m + 0)
                 result = strip(at(ys, part * ys.shape[1]), made, OH, OW)
             inputs_of(t, source, blocks, tiles, block, v_, plane)
             for o in range(first, last):
-                filters = at(p, 0) + elements * panel * o
-                for e in range(elements):
-                    for r in range(0, count, t.rows):
-                        product(t, v_ + e * plane + 64 * r, elements * plane, filters + panel * e,
-                                s_ + e * plane + 64 * r, elements * plane, blocks)  # fmt: skip
+                panel = at(p, o * elements * blocks * 256 * t.vectors)
+                products(t, block.lines * across, v_, panel, s_, plane, elements, blocks)
                 for k in range(min(t.vectors, outs - o * t.vectors)):
                     out = o * t.vectors + k
                     rest = min(16, g.filters - 16 * out)
                     add = load_some(at(bias, 16 * out), rest) if t.bias else splat(np.float32(0))
                     outputs_of(t, s_ + k * elements * plane, plane, source, blocks, tiles, block,
-                               filters + 64 * k, add, rest, result, k if t.back else out)  # fmt: skip
+                               panel + 64 * k, add, rest, result, k if t.back else out)  # fmt: skip
                     if t.back:
                         from_blocks(result, k, made, at(y, 0), g.filters, out)
 
@@ -173,23 +174,18 @@ CACHE, LAST = 1 << 20, 16 << 20  # bytes: of the second cache of a core, and wha
 @kernel(Packed)
 def find(op, y, x, p, bias=None, activation=""):
     """`bias`, the spec of one number a filter, and an activation are for what is fused with it."""
-    work = x.dtype == p.dtype == FLOAT and work_of(op.op, x, op.shape)
-    form = op.form.form if isinstance(op.form, Turned) else op.form
-    if (
-        not work
-        or not isinstance(form, Winograd)
-        or isinstance(op.form, Turned) != is_gradient(op.op)
-    ):
+    gradient = isinstance(op.form, Turned)
+    form = op.form.form if gradient else op.form
+    if not isinstance(form, Winograd) or gradient != is_gradient(op.op):
         return None
-    if not prod(work.x) * prod(work.y) * prod(work.w):
+    work = x.dtype == p.dtype == FLOAT and work_of(op.op, x, op.shape)
+    if not work or not prod(work.x) * prod(work.y) * prod(work.w):
         return None
     t, g, parts, scratch, cost = planned(work, form, p.shape, bias is not None, activation)
     go = bound(convolve, t, (g,), parts)
-    without = lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
-    how = f"Winograd F({form.m}, {t.r})"
-    return Kernel(
-        how, go if bias else without, scratch, cost=cost, error=error(form.m, t.r, form.points)
-    )
+    run = go if bias else lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
+    far = error(form.m, t.r, form.points)
+    return Kernel(f"Winograd F({form.m}, {t.r})", run, scratch, cost=cost, error=far)
 
 
 def is_gradient(op) -> bool:

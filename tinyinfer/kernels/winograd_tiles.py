@@ -101,7 +101,7 @@ def transform_back(t, s, plane, y, pitch, bias):
     def give(p, q, x):
         store(y + p * pitch + BYTES * q, end(t, x + bias if t.bias else x))
         if q in (0, t.m - 1):
-            spoiled[0] = fma(x, zeros(), spoiled[0])
+            spoiled[0] = fma(x, zeros(), spoiled[0])  # 0, or NaN
 
     both_ways(outputs, n, lambda p, q: load(s + plane * (n * p) + q * plane), give)
     return any_lane(is_nan(spoiled[0]))
