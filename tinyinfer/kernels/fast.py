@@ -13,6 +13,7 @@ from . import (  # noqa: F401
     direct,
     gemm,
     im2col,
+    indirect,
     int8,
     lanes,
     norm,
@@ -29,6 +30,7 @@ from .kernel import ended, forms
 
 forms(Conv2d, (In, Conv2d))(direct.forms)
 forms(Conv2d, (In, Conv2d), Conv2dInput, (In, Conv2dInput))(winograd.forms)
+forms((In, Conv2d))(indirect.forms)
 forms(QLinearMatMul, QLinearConv, (In, QLinearConv))(int8.forms)
 ended((In, Conv2d), pool=True)(lanes.find)
 ended((Packed, Conv2d), (Packed, In, Conv2d))(direct.find)
