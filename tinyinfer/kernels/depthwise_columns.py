@@ -184,7 +184,7 @@ def find(op, y, x, w):
     parts = threads.parts(op.flops(y, x, w), prod(x.shape[:2]))
     room = Spec((parts, LANES + (t.stride * (band - 1) + reach) * pitch), np.dtype(np.float32))
     numbers = band, pitch * FLOAT, segment, lead, above, left
-    cost = Cost(op.flops(y, x, w), FLOAT * (prod(x.shape) + prod(y.shape)), 0.5)
+    cost = Cost(op.flops(y, x, w), FLOAT * (prod(x.shape) + prod(y.shape)), 0.6)
     return Kernel("columns", bound(convolve, t, numbers, parts), (room,), cost=cost)
 
 

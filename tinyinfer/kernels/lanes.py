@@ -106,6 +106,7 @@ def name(t):
 
 
 def cost(t, flops, sums, *specs):
-    """Two multiply-adds begin in a cycle, each takes four."""
+    """Two multiply-adds begin in a cycle, each takes four; and two loads, of which one for each multiply-add
+    if there is one filter."""
     moved = 4 * sum(prod(x.shape) for x in specs)
-    return Cost(flops * multiplied(t), moved, 0.9 * min(1, sums / 10))
+    return Cost(flops * multiplied(t), moved, 0.9 * min(1, sums / 10, t.filters / 2))
