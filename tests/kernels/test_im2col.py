@@ -7,8 +7,8 @@ import pytest
 from kernel_check import agrees, poisoned
 
 from tinyinfer.core.spec import spec_of
-from tinyinfer.kernels import im2col
-from tinyinfer.ops.conv import Conv2d, Conv2dInput
+from tinyinfer.kernels import im2col, im2col_weights
+from tinyinfer.ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from tinyinfer.ops.packed import Packed
 
 rng = np.random.default_rng(0)
@@ -33,7 +33,12 @@ def to_input(op, x, w):
     agrees(im2col.find_input, Conv2dInput(op, x.shape), g, w)
 
 
-WAYS = {"forward": forward, "input": to_input}
+def to_weight(op, x, w):
+    g = normal(*op.infer(spec_of(x), spec_of(w)).shape)
+    agrees(im2col_weights.find, Conv2dWeight(op, w.shape), g, x)
+
+
+WAYS = {"forward": forward, "input": to_input, "weight": to_weight}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 KINDS = [
@@ -84,6 +89,7 @@ def test_what_is_no_number(op):
     to_some = lambda x: x.put([1, 40, x.size - 1], [np.nan, np.inf, -np.inf])
     g = op.forward(x, w)
     to_some(g)
+    agrees(im2col_weights.find, Conv2dWeight(op, w.shape), g, x)
     agrees(im2col.find_input, Conv2dInput(op, x.shape), g, w)
     to_some(x)
     w[3, 1, 0, 2] = np.inf
@@ -101,7 +107,8 @@ def in_parts(monkeypatch, find, op, *xs):
     """The result in one, two and three parts."""
     y = op.infer(*map(spec_of, xs))
     for parts in 1, 2, 3:
-        monkeypatch.setattr(im2col, "parts_for", lambda flops, most: min(parts, most))
+        for module in im2col, im2col_weights:
+            monkeypatch.setattr(module, "parts_for", lambda flops, most: min(parts, most))
         k = find(op, y, *map(spec_of, xs))
         out, *scratch = map(poisoned, (y, *k.scratch))
         k.run(out, *xs, *scratch)
@@ -114,6 +121,15 @@ def test_the_same_bits_in_parts(monkeypatch, c, o, size):
     g = normal(*op.infer(spec_of(x), spec_of(w)).shape)
     assert len({*in_parts(monkeypatch, im2col.find, op, x, w)}) == 1
     assert len({*in_parts(monkeypatch, im2col.find_input, Conv2dInput(op, x.shape), g, w)}) == 1
+    assert len({*in_parts(monkeypatch, im2col_weights.find, Conv2dWeight(op, w.shape), g, x)}) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 20, 30), (1, 2, 1, 600), (20, 2, 5, 5)])
+def test_weights_of_many_pixels(shape):
+    for stride in 1, 2, 3:
+        op = Conv2d((1, stride), ((0, 0), (1, 1)), (1, 2))
+        to_weight(op, normal(*shape), normal(8, 2, 1, 3))
+    to_weight(Conv2d(), normal(*shape), normal(40, 2, 1, 1))
 
 
 def test_bias_and_activation():

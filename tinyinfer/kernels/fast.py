@@ -13,6 +13,7 @@ from . import (  # noqa: F401
     direct,
     gemm,
     im2col,
+    im2col_weights,
     indirect,
     int8,
     lanes,

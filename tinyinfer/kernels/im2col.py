@@ -131,6 +131,13 @@ def copy_runs(t, x, plane, channels, low, high, to, step, count, stride):
 
 
 @inner
+def within(offset, stride, size, count):
+    """Of positions offset + stride * (0 ... count): which ones are from 0 to size."""
+    low = min(count, max(0, -(offset // stride)))
+    return low, max(low, min(count, -((offset - size) // stride)))
+
+
+@inner
 def gather(t, g, x, group, taps, first, count, to, panel):
     """The columns of pixels from `first` on, in panels."""
     done, step = 0, LINE * len(taps)
@@ -144,8 +151,7 @@ def gather(t, g, x, group, taps, first, count, to, panel):
         run = min(g.columns - j, count - done, WIDE - beside)
         for k in range(len(taps)):
             row, column = g.down * i + taps[k, 0], g.right * j + taps[k, 1]
-            low = min(run, max(0, -(column // g.right)))
-            high = max(low, min(run, -((column - g.width) // g.right)))
+            low, high = within(column, t.stride or g.right, g.width, run)
             if row < 0 or row >= g.height:
                 low, high = 0, 0
             there = x + image * n + 4 * (row * g.width + column)
@@ -309,7 +315,7 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
     t = tile_for(g.filters, bias, activation, given=True)
     apart = int((g.to_down, g.to_right) != (1, 1))
-    t = Static(**t.type.what, stride=g.right if g.right in (1, 2) else 0, apart=apart)
+    t = Static(**t.type.what, stride=stride_of(g), apart=apart)
     tiles, panels = -(-g.filters // t.rows), -(-pixels // WIDE)
     flops = 2 * g.groups * tiles * t.rows * k * panels * WIDE
     parts = parts_for(flops, max(tiles, panels))
@@ -319,6 +325,11 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     numbers = np.array(taps, np.int64).reshape(-1, 2), np.array(kinds, np.int64), g
     run = bound(convolve, t, (*numbers, how, int(panels >= tiles), many), parts)
     return run, parts * room, flops
+
+
+def stride_of(g):
+    """Where vectors are read; otherwise 0."""
+    return g.right if g.right in (1, 2) and (g.down == g.right or g.rows == 1) else 0
 
 
 def one_row(g, taps):
@@ -334,15 +345,15 @@ def one_row(g, taps):
     return g
 
 
-def forward_run(op, y, x, w, how, bias=None, activation=""):
+def forward_grid(op, y, x, w):
+    """(Grid, taps): where what is read for a pixel lies."""
     (n, c, *size), (o, _, *window) = x.shape, w.shape
     g = Grid(n, op.groups, c // op.groups, o // op.groups, *size, *y.shape[2:], *op.stride,
              *y.shape[2:], 0, 0, 1, 1)  # fmt: skip
     before = op.padding[0][0], op.padding[1][0]
-    taps = [
+    return g, [
         tuple(d * k - p for d, k, p in zip(op.dilation, tap, before)) for tap in np.ndindex(*window)
     ]
-    return run_for(g, taps, [], how, bias, activation)
 
 
 def input_runs(op, y, g, w):
@@ -395,7 +406,7 @@ def kernel_of(runs, shapes, bias=False):
 def conv_kernel(op, y, x, w, bias, activation, how):
     """y = activation(conv2d(x, w) + bias), of specs; or None. The bias is one number a filter, if any."""
     if serves(op, w, x, y) and activation in ACTIVATIONS:
-        run = forward_run(op, y, x, w, how, bias and "rows", activation)
+        run = run_for(*forward_grid(op, y, x, w), [], how, bias and "rows", activation)
         return kernel_of([run], [x.shape, y.shape, w.shape], bias is not None)
 
 
