@@ -167,6 +167,7 @@ REDUCED = [
     (lambda x, w: ti.exp(x - w).sum(1, keepdim=True), [(5, 33), (33,)]),
     (lambda x, s: (x * s).max(0, keepdim=True), [(5, 33), (33,)]),
     (lambda x: (x + 1.0).var(1, keepdim=True), [(5, 33)]),
+    (lambda x, w: (x * w).logsumexp(1, keepdim=True), [(5, 33), (33,)]),
 ]
 
 

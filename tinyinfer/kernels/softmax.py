@@ -36,45 +36,43 @@ def log_sum_exp(t, part, parts, ys, xs, sizes):
 
 @micro
 def softmaxes(t, part, parts, y, xs, sizes):
-    x = xs[t.x]
+    x = reader(xs[t.x])
     for g in groups(t, part, parts, sizes):
         tops = largest(g, x)
-        stored = lambda v, at, lanes: put(y + at, small(x + at, lanes, tops[v]), lanes)  # noqa: B023
+        stored = lambda v, at, lanes: put(y + at, exp(x(v, at, lanes) - tops[v]), lanes)  # noqa: B023
         sums = [narrow(s) for s in g.total(lambda *each: wide(stored(*each)))]  # noqa: B023
         g.write_ended(y, xs, lambda v, at, lanes: get(y + at, lanes) / sums[v])  # noqa: B023
 
 
 @micro
 def log_softmaxes(t, part, parts, y, xs, sizes):
-    x = xs[t.x]
+    x = reader(xs[t.x])
     for g in groups(t, part, parts, sizes):
         tops = largest(g, x)
         logs = log_total(g, x, tops)
-        distance = lambda v, at, lanes: get(x + at, lanes) - tops[v] - logs[v]  # noqa: B023
-        g.write_ended(y, xs, distance)
+        g.write_ended(y, xs, lambda v, *at: x(v, *at) - tops[v] - logs[v])  # noqa: B023
 
 
 @micro
 def log_sum_exps(t, part, parts, y, xs, sizes):
-    x = xs[t.x]
     for g in groups(t, part, parts, sizes):
+        x = g.read(xs, -inf)
         tops = [select(absolute(top) < inf, top, of(0.0)) for top in largest(g, x)]
         g.write_one(y, [log + top for log, top in zip(log_total(g, x, tops), tops)])
 
 
+def reader(x):
+    """make(v, at, lanes): beyond them there is nothing to add to a sum of exp."""
+    return lambda v, at, lanes: get(x + at, lanes, -inf)
+
+
 def largest(g, x):
-    keep_old = lambda top, new: above(new, top)
-    return g.fold(keep_old, of(-inf), lambda v, at, lanes: get(x + at, lanes, -inf))
-
-
-def small(address, lanes, top):
-    """exp(x - top), zero where there are no lanes"""
-    return exp(get(address, lanes, -inf) - top)
+    return g.fold(lambda top, new: above(new, top), of(-inf), x)
 
 
 def log_total(g, x, tops):
     """log(sum(exp(x - top))): the largest is 1, and of the little that the others add nothing is lost."""
-    sums = g.total(lambda v, at, lanes: wide(small(x + at, lanes, tops[v])))
+    sums = g.total(lambda v, *at: wide(exp(x(v, *at) - tops[v])))
     return [log1p(narrow(s - 1.0)) for s in sums]
 
 
