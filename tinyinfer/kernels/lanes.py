@@ -61,9 +61,10 @@ def line(conv, columns, seen, taps, images, back=False) -> Line:
 def forward(conv, images, columns, y, x, w, bias=None, activation="", pool=False):
     if not columns:
         return None
+    padded = conv.padding[0] != (0, 0)
     t = line(conv, columns, x.shape[3], w.shape[3], images is not None).tile(
-        y.shape[1] // conv.groups, bias is not None, activation, pool, conv.padding[0] != (0, 0)
-    )
+        y.shape[1] // conv.groups, bias is not None, activation, pool, padded,
+        flat=w.shape[2] == 1 and not padded)  # fmt: skip
     work = Work(images or 0, conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0],
                 1, conv.dilation[0])  # fmt: skip
     return made(t, work, bias, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
@@ -72,9 +73,9 @@ def forward(conv, images, columns, y, x, w, bias=None, activation="", pool=False
 def backward(conv, images, y, g, w):
     if not y.shape[3]:
         return None
-    t = line(conv, y.shape[3], g.shape[3], w.shape[3], images is not None, back=True).tile(
-        w.shape[1]
-    )
+    flat = w.shape[2] == conv.stride[0] == 1 and conv.padding[0] == (0, 0)
+    t = line(conv, y.shape[3], g.shape[3], w.shape[3], images is not None, back=True)
+    t = t.tile(w.shape[1], flat=flat)
     (s, _), (d, _), ((p, _), _) = conv.stride, conv.dilation, conv.padding
     work = Work(images or 0, conv.groups, s, p, d, s // gcd(s, d), -d // gcd(s, d))
     return made(t, work, None, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)

@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from .host import HOST
 from .lines import load_lanes, runs
-from .native import native
+from .native import inner, native
 from .simd import (
     BYTES,
     LANES,
@@ -117,7 +117,7 @@ def totals(vectors):
     return vectors[0]
 
 
-@native
+@inner
 def lines_at_a_time(t, height, stride):
     line = BYTES * (t.filters * t.columns + t.channels * t.seen * stride) * t.pixel // 64
     most = max(1, CACHE // line)

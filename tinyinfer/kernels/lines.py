@@ -22,7 +22,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from .host import HOST
-from .native import native
+from .native import inner, native
 from .simd import (
     LANES,
     Value,
@@ -79,15 +79,17 @@ class Line:
         numbers = {k: int(v) for k, v in vars(self).items()}
         return Static(pixel=64 if self.images else 4, width=width, **numbers, **more)
 
-    def tile(self, filters, bias=False, activation="", pool=False, padded=True) -> Static:
-        """For so many filters, in `padded` images. Of short lines two make a tile, as of those that
+    def tile(
+        self, filters, bias=False, activation="", pool=False, padded=True, flat=False
+    ) -> Static:
+        """For so many filters, in `padded` images; `flat` ones are one row, that lies inside. Of short lines two make a tile, as of those that
         are pooled: a number that is loaded is used for both."""
         vectors = self.columns if self.images else -(-self.columns // LANES)
         lines = 2 if pool or not self.images and vectors == 1 else 1
         multiple = self.images * (1 + pool) * (self.stride if self.back else 1) or 1
         f, b = tile_of(filters, vectors, multiple, lines)
         alone = int(padded or not pool)  # whether there are lines without another one like it
-        return self.tiled(b, filters=f, lines=lines, alone=alone, apart=0, bias=int(bias),
+        return self.tiled(b, filters=f, lines=lines, alone=alone, flat=int(flat), apart=0, bias=int(bias),
                           activation=activation, pool=int(pool))  # fmt: skip
 
 
@@ -220,17 +222,16 @@ class Steps(NamedTuple):
 
 
 @micro
-def one_line(t, y, x, w, bias, filters, channels, rows, images, second, steps):
-    """So many rows of the filters lie inside the image. `second`: of two lines of a pool."""
-    if t.alone:
-        tiles(t, 1, y, x, w, bias, filters, channels, rows, images, second, Steps(*steps))
-
-
-@micro
-def some_lines(t, y, x, w, bias, filters, channels, rows, images, steps):
-    """Lines of which each sees the same rows of the filters."""
+def some_lines(t, alike, y, x, w, bias, filters, channels, rows, images, second, steps):
+    """Of the filters so many rows lie inside the image. `alike`: for t.lines lines from here on; else
+    for this one, perhaps the `second` of two that are pooled."""
+    steps = Steps(*steps)
     if t.lines > 1:
-        tiles(t, t.lines, y, x, w, bias, filters, channels, rows, images, None, Steps(*steps))
+        for _ in loop(alike):
+            tiles(t, t.lines, y, x, w, bias, filters, channels, rows, images, None, steps)
+    if t.alone:
+        for _ in loop(1 - alike):
+            tiles(t, 1, y, x, w, bias, filters, channels, rows, images, second, steps)
 
 
 def tiles(t, lines, y, x, w, bias, filters, channels, rows, images, second, steps):
@@ -255,7 +256,7 @@ def start(t, lines, bias):
 
 def add_taps(t, lines, run, sums, x, w, channels, rows, steps):
     for c in loop(channels):
-        for k in loop(rows):
+        for k in loop(1 if t.flat else rows):
             row, numbers = x + c * steps.x_channel + k * steps.x_row, w + c * steps.w_channel
             numbers, seen = numbers + k * steps.w_row, {}
             for l in range(t.taps):
@@ -326,7 +327,7 @@ class Work(NamedTuple):
     seen: int  # rows of the image meanwhile
 
 
-@native
+@inner
 def rows_inside(t, i, kernel, height, work):
     """(how many rows of the filter line i sees, the first of them, and of the image)"""
     count = first = seen = 0
@@ -344,35 +345,36 @@ def rows_inside(t, i, kernel, height, work):
     return count, first, seen
 
 
+@inner
+def alike(t, first, end, kernel, height, work):
+    """Whether lines see the same rows of the filter, and there are enough of them."""
+    if t.lines == 1 or end - first < t.lines:
+        return 0
+    here = rows_inside(t, first, kernel, height, work)
+    there = rows_inside(t, end - 1, kernel, height, work)
+    return int(here[:2] == there[:2])
+
+
 @native
 def convolve(t, part, parts, y, x, w, bias, work):
-    pixel, blocks, height, rounds = t.pixel // 4, y.shape[0], x.shape[2], y.shape[2]
+    pixel, height, kernel = t.pixel // 4, x.shape[2], w.shape[2]
     filters, channels = y.shape[1] // work.groups, x.shape[1] // work.groups
-    y_line, x_line, tap = y.shape[3] * pixel, t.seen * pixel, w.shape[2] * t.taps
+    y_line, x_line, tap = y.shape[3] * pixel, t.seen * pixel, kernel * t.taps
     w_filter, w_channel = (tap, w.shape[1] * tap) if t.back else (w.shape[1] * tap, tap)
-    steps = (4 * y.shape[2] * y_line, 4 * y_line * (1 - t.pool), 4 * height * x_line,
+    steps = (4 * y.shape[2] * y_line, 4 * y_line, 4 * height * x_line,
              4 * (1 if t.back else work.stride) * x_line, 4 * work.seen * x_line,
              4 * w_filter, 4 * w_channel, 4 * work.row * t.taps)  # fmt: skip
-    lines = rounds * (1 + t.pool)
-    rounds = (lines + t.lines - 1) // t.lines
-    for n in range(blocks * rounds * part // parts, blocks * rounds * (part + 1) // parts):
-        b, i = divmod(n, rounds)
-        i *= t.lines
-        end = min(i + t.lines, lines)
-        rows, k, r = rows_inside(t, i, w.shape[2], height, work)
-        alike = t.lines > 1 and end - i == t.lines
-        if alike:
-            alike = (rows, k) == rows_inside(t, end - 1, w.shape[2], height, work)[:2]
-        for g in range(work.groups):
-            to, images = (b * y.shape[1] + g * filters) * y.shape[2], min(16, work.images - 16 * b)
-            source = (b * x.shape[1] + g * channels) * height
-            if alike:
-                some_lines(t, at(y, (to + i // (1 + t.pool)) * y_line), at(x, (source + r) * x_line),
+    lines = y.shape[2] << t.pool
+    strips = (lines + t.lines - 1) // t.lines
+    for n in range(y.shape[0] * strips * part // parts, y.shape[0] * strips * (part + 1) // parts):
+        b, first = n // strips, n % strips * t.lines
+        end = min(first + t.lines, lines)
+        same = alike(t, first, end, kernel, height, work)
+        for i in range(first, end, t.lines if same else 1):
+            rows, k, r = rows_inside(t, i, kernel, height, work)
+            for g in range(work.groups):
+                some_lines(t, same,
+                           at(y, ((b * y.shape[1] + g * filters) * y.shape[2] + (i >> t.pool)) * y_line),
+                           at(x, ((b * x.shape[1] + g * channels) * height + r) * x_line),
                            at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
-                           filters, channels, rows, images, steps)  # fmt: skip
-            else:
-                for line in range(i, end):
-                    rows, k, r = rows_inside(t, line, w.shape[2], height, work)
-                    one_line(t, at(y, (to + line // (1 + t.pool)) * y_line), at(x, (source + r) * x_line),
-                             at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
-                             filters, channels, rows, images, line - i, steps)  # fmt: skip
+                           filters, channels, rows, work.images - 16 * b, i - first, steps)  # fmt: skip
