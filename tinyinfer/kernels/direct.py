@@ -301,7 +301,7 @@ def planned(work, form, p, x, **how) -> Plan:
     kept = back * g.strip * g.across * form.vectors * LANES
     scratch = Spec((parts, room + -room % BYTES), x.dtype), Spec((parts, kept), x.dtype)
     busy = min(1, rows * form.vectors / 12)  # two sums begin in a cycle, and each takes four
-    moved = cell * (prod(work.x) + prod(p.shape) + prod(work.y))
+    moved = cell * (prod(work.x) * (1 + turned) + prod(p.shape) + prod(work.y) * (1 + back))
     return Plan(t, g, parts, scratch, Cost(flops, moved, 0.92 * busy, integer))
 
 

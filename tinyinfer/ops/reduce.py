@@ -18,7 +18,7 @@ from .shape import Reshape, axis_of
 
 class Reduce(Op):
     axes: tuple[int, ...]
-    takes_integers = takes_empty = True
+    takes_integers = takes_empty = reduces = True
 
     def infer(self, x):
         if not (self.takes_empty or self.count(x)):
@@ -144,7 +144,7 @@ class LogSumExp(Reduce):
 
 class Share(Reduce):
     """Every element stays, but depends on all along the axes"""
-    takes_integers = takes_empty = False
+    takes_integers = takes_empty = reduces = False
     anchor = True
 
     def infer(self, x):

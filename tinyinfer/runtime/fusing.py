@@ -1,9 +1,11 @@
-"""What fused steps have a kernel: chains of elementwise steps; and a convolution, or a product, with
-what can be done to its sums while they are in registers.
+"""What fused steps have a kernel: chains of elementwise steps; these before a reduction, or after a
+normalization; and a convolution, or a product, with what can be done to its sums while they are in
+registers.
 
     sum      ::= conv2d(x, w) | matmul(x, w)
     fused    ::= sum [+ bias] [relu] [max_pool2d 2 x 2]     the latter two in any order: it is the same
-               | elementwise*
+               | group elementwise*                             softmax, layer norm, ...
+               | elementwise* [group]                           a sum, a maximum, ... over axes
 """
 
 from math import prod
@@ -11,7 +13,7 @@ from typing import NamedTuple
 
 from ..core.tensor import Node
 from ..graph.fused import Fused
-from ..kernels import chain
+from ..kernels import chain, groups
 from ..kernels.kernel import Kernel, ended_kernel, kernel
 from ..ops.activation import Relu
 from ..ops.elementwise import Add
@@ -30,10 +32,10 @@ class End(NamedTuple):
 @kernel(Fused)
 def fused(op, y, *xs) -> Kernel | None:
     graph = op.graph
-    if not any(n.op.anchor for n in graph.steps):
+    if all(n.op.elementwise or n.op.view for n in graph.steps):
         return chain.fused(graph, y, *xs)
     end = end_of(graph)
-    return end and with_end(end, graph, y)
+    return end and with_end(end, graph, y) or groups.fused(graph, y, *xs)
 
 
 def with_end(end, graph, y) -> Kernel | None:

@@ -3,6 +3,7 @@
     group    ::= (anchor | elementwise) then*     of no more than LARGEST steps
     then     ::= elementwise                      of the same shape
                | epilogue                         a pool, once, after an anchor
+               | reduction                        a sum over axes, as the end, where `fits` is asked
     anchor   ::= convolution, product of matrices, softmax, layer norm ...
 
 A step joins the group of an input that nothing else uses. If there are several such inputs, as in
@@ -32,10 +33,12 @@ class Group:
     def last(self):
         return self.steps[-1]
 
-    def takes(self, n) -> bool:
+    def takes(self, n, reductions) -> bool:
         """Can n, which alone uses the result of this group, be in its loop nest?"""
         if n.op.elementwise:
             return self.open and n.spec.shape == self.last.spec.shape
+        if n.op.reduces:
+            return reductions and self.open and self.anchor is None and not self.ended
         return n.op.epilogue and self.anchor is not None and not self.ended
 
     def absorbs(self, other) -> bool:
@@ -44,7 +47,7 @@ class Group:
             return False
         self.steps[-1:] = *other.steps, self.last
         self.anchor = self.anchor or other.anchor
-        self.open, self.ended = True, self.ended or other.ended
+        self.open, self.ended = not self.last.op.reduces, self.ended or other.ended
         return True
 
 
@@ -76,7 +79,11 @@ def grouped(graph, fits=None) -> dict[Node, Group]:
         group = Group([n], anchor, n.op.anchor or n.op.elementwise, n.op.epilogue)
         before = [groups[x] for x in set(n.inputs) if used[x] == 1 and x in groups]
         for g in sorted(before, key=lambda g: (g.anchor is None, -g.last.born)):
-            if g.takes(n) and (fits is None or fits(tried(group, g))) and group.absorbs(g):
+            if (
+                g.takes(n, fits is not None)
+                and (fits is None or fits(tried(group, g)))
+                and group.absorbs(g)
+            ):
                 del groups[g.last]
         groups[n] = group
     return groups
