@@ -55,7 +55,7 @@ from .static import Static
 NUMBER = Static(bytes=4)  # of what is laid out
 BAND = 128 * 1024  # bytes of pixels, of x and y together
 SUMS = 12  # in registers, of the gradient by w
-AT_ONCE = 14, 7, 6, 5, 1  # pixels: not any number, since each is compiled
+AT_ONCE = 14, 12, 7, 6, 5, 1  # pixels: not any number, since each is compiled
 
 # ---- which taps of a window meet what --------------------------------------------------------------
 
@@ -194,6 +194,15 @@ def lay_out(to, x, first, apart, planes, pixels):
 
 
 @native
+def weights(to, w, first, apart, filters, window, scale):
+    """Those of 16 channels; if there is a scale, that for all."""
+    if scale != 0:
+        fill(to, window, scale)
+    else:
+        lay_out(to, w, first * window, apart * window, filters, window)
+
+
+@native
 def lay_back(x, y, first, apart, planes, pixels):
     to_planes(NUMBER, x, 64, at(y, first), 4 * apart, planes, pixels, 0, (pixels + 15) // 16)
 
@@ -232,10 +241,7 @@ def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, i
         image, block = divmod(i, blocks)
         first, end, top, bottom = bands[b]
         planes, o = min(16, channels - 16 * block), 16 * block * each + e
-        if scale != 0:
-            fill(f, window, scale)
-        else:
-            lay_out(f, w, o * window, each * window, planes, window)
+        weights(f, w, o, each, planes, window, scale)
         a = pixels(planar, source, x, image, block, x_size, top, bottom)
         if not planar:
             target = pixels(planar, 0, y, image, block, y_size, first, end)
