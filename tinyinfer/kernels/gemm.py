@@ -53,6 +53,8 @@ WIDE = LANES * VECTORS
 LINE = BYTES * VECTORS
 SHIFT = WIDE.bit_length() - 1
 CACHE = 1 << 20  # bytes of the second one
+# For Numba a number that it knows would be a type of its own, and `pack` compiled once more for it.
+NOTHING, NEAR, FAR = np.int64(0), np.int64(BYTES), np.int64(LINE)
 AHEAD = 16  # lines that are asked for before they are needed
 AHEAD_LEFT = 8192  # bytes
 FLOAT = np.dtype("f4")
@@ -153,22 +155,22 @@ def pack_rows(x, pitch, rows, columns, to, plane, line):
 
 
 @inner
-def pack(x, turned, pitch, rows, columns, to, plane, line):
-    """to[j, r, l] = x[r, 16 j + l]; or x[16 j + l, r], if it lies that way. Planes j are written
-    VECTORS at a time."""
+def pack(x, turned, height, width, row, rows, column, columns, to, plane, line):
+    """Of a matrix (height, width) these rows and columns: to[j, r, l] = x[row + r, column + 16 j + l].
+    `turned`: it lies by columns. Planes j are written VECTORS at a time."""
     if turned:
+        x, pitch = x + 4 * (column * height + row), 4 * height
         for j in range(0, columns, LANES):
             to_lanes(FLOATS, x + pitch * j, pitch, min(LANES, columns - j), to + plane * (j // LANES),
                      line, LANES, rows, 0, (rows + 15) // LANES)  # fmt: skip
     else:
-        pack_rows(x, pitch, rows, columns, to, plane, line)
+        pack_rows(x + 4 * (row * width + column), 4 * width, rows, columns, to, plane, line)
 
 
 # ---- the loops -------------------------------------------------------------------------------------
 
-GIVEN, ROWS, TURNED, THERE = range(
-    4
-)  # B: packed, by rows, by columns, by rows and not to be packed
+# How B lies: by rows, by columns, in panels, or by rows and is not to be packed.
+ROWS, TURNED, GIVEN, THERE = range(4)
 
 
 @inner
@@ -197,6 +199,7 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
     top, bottom = share(tiles, part, parts, by == 1)
     start, stop = share(panels, part, parts, by == 2)
     top, bottom = top * t.rows, min(bottom * t.rows, m)
+    turned = np.int64(right == TURNED)
     edge = at(room, part * (room.size // parts))
     packed = edge + LINE * t.rows
     plane = BYTES * (min(some, m) | 1)  # an odd number of lines of cache: no two planes compete
@@ -207,23 +210,18 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
             row = min(block, m - rows)
             x = at(a, from_a[i])
             if m > 1:
-                x, pitch = (x + 4 * row, 4 * m) if left else (x + 4 * row * k, 4 * k)
-                pack(x, left, pitch, rows, k, packed, plane, BYTES)
+                pack(x, left, m, k, row, rows, NOTHING, k, packed, plane, NEAR)
                 x = packed
             for j in range(start, stop):
-                column = j * WIDE
+                column, z = j * WIDE, at(b, from_b[i])
                 there, apart = panel + (j - start) % kept * k * LINE, LINE
                 if right == GIVEN:
-                    there = at(b, from_b[i] + column * k)
+                    there = z + 4 * column * k
                 elif right == THERE and n - column >= WIDE:
-                    there, apart = at(b, from_b[i] + column), 4 * n
+                    there, apart = z + 4 * column, 4 * n
                 elif kept == 1 or block == top:
-                    z = at(b, from_b[i])
-                    z, pitch = (
-                        (z + 4 * k * column, 4 * k) if right == TURNED else (z + 4 * column, 4 * n)
-                    )
                     pack(
-                        z, int(right == TURNED), pitch, k, min(WIDE, n - column), there, BYTES, LINE
+                        z, turned, k, n, NOTHING, k, column, min(WIDE, n - column), there, NEAR, FAR
                     )
                 panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
                                at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip

@@ -6,29 +6,30 @@
         for tile in filters:                         # 14 of them, or as the registers allow
             y[tile, panel] = w[tile, (c, k, l)] @ columns    # gemm.py
 
-Neighbouring pixels of a row are neighbours in the image, so a line of a panel is made of runs: of
-vectors, at stride 2 of every other number of two of them. A 1 x 1 convolution at stride 1 sees one row
-of pixels. The same loops make the gradient of the input: where it was read with stride s, x falls into
-s * s grids of pixels, each of which is a convolution of g, at stride 1, with every s-th of the taps.
+Panels go through all images. A 1 x 1 convolution at stride 1 sees one row of pixels. The same loops make
+the gradient of the input: where it was read with stride s, x falls into s * s grids of pixels, each of
+which is a convolution of g, at stride 1, with every s-th of the taps.
 """
 
 from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput
 from ..ops.packed import Packed, Rows
+from .columns import copy_columns, forward_grid, gather, input_grids, one_row, stride_of
 from .direct import ACTIVATIONS
 from .gemm import (
     CACHE,
     FLOAT,
     GIVEN,
     LINE,
+    NEAR,
     NO_BIAS,
+    NOTHING,
     ROWS,
     TURNED,
     VECTORS,
@@ -46,17 +47,13 @@ from .simd import (
     BYTES,
     LANES,
     at,
-    first_lanes,
     fma,
     load,
     load_one,
     load_some,
     loop,
     micro,
-    prefetch,
-    read_masked,
     registers,
-    shuffled,
     splat,
     store,
     store_some,
@@ -67,100 +64,12 @@ from .static import Static
 from .threads import parts as parts_for
 
 FEW = 6  # pixels, for which vectors along the sum are better
+GATHER = 8  # filters, by as many multiplications as to gather a column takes the time of
+APART = 32  # steps of the sum, that take as long as to put a line of pixels that lie apart
+PACK, TURN = 4, 100  # multiplications, that take as long as to pack a number
 
 
-class Grid(NamedTuple):
-    """Pixels (rows, columns) of each image; what of an image of (height, width) they read, and where
-    they are written to in another one."""
-
-    images: int
-    groups: int
-    channels: int  # of a group, that are read
-    filters: int  # of a group
-    height: int
-    width: int
-    rows: int
-    columns: int
-    down: int  # stride, with which it is read
-    right: int
-    to_height: int
-    to_width: int
-    top: int  # the first pixel
-    left: int
-    to_down: int  # from pixel to pixel
-    to_right: int
-
-
-# ---- columns ---------------------------------------------------------------------------------------
-
-
-def line_of(t, address, low, high):
-    """Neighbouring pixels: those from low to high, of up to 16; zeros for the others."""
-    between = lambda first, last: first_lanes(last) & ~first_lanes(first)
-    if t.stride == 1:
-        return read_masked(address, between(low, high))
-    low, high = low * 2, high * 2 - 1
-    halves = [
-        read_masked(address + BYTES * h, between(low - LANES * h, high - LANES * h)) for h in (0, 1)
-    ]
-    return shuffled(*halves, range(0, 2 * LANES, 2))
-
-
-def copied(t, vectors, x, plane, channels, low, high, to, step, count, stride):
-    for c in loop(channels):
-        for v in range(vectors):
-            there = x + plane * c + BYTES * t.stride * v
-            prefetch(there + LINE * t.stride)  # the next panel
-            line = line_of(t, there, low - LANES * v, high - LANES * v) if t.stride else zeros()
-            store_some(to + step * c + BYTES * v, line, count - LANES * v)
-        if not t.stride:
-            for j in loop(high, low):
-                store(to + step * c + (j << 2), load_one(x + plane * c + stride * (j << 2)))
-
-
-@micro
-def copy_run(t, x, plane, channels, low, high, to, step, count, stride):
-    """Of so many channels the run of up to 16 pixels, of which those from low to high exist."""
-    copied(t, 1, x, plane, channels, low, high, to, step, count, stride)
-
-
-@micro
-def copy_runs(t, x, plane, channels, low, high, to, step, count, stride):
-    """The same of up to 32."""
-    copied(t, VECTORS, x, plane, channels, low, high, to, step, count, stride)
-
-
-@inner
-def within(offset, stride, size, count):
-    """Of positions offset + stride * (0 ... count): which ones are from 0 to size."""
-    low = min(count, max(0, -(offset // stride)))
-    return low, max(low, min(count, -((offset - size) // stride)))
-
-
-@inner
-def gather(t, g, x, group, taps, first, count, to, panel):
-    """The columns of pixels from `first` on, in panels."""
-    done, step = 0, LINE * len(taps)
-    plane = 4 * g.height * g.width
-    image = plane * g.channels * g.groups
-    x += plane * g.channels * group
-    while done < count:
-        n, pixel = divmod(first + done, g.rows * g.columns)
-        i, j = divmod(pixel, g.columns)
-        beside = done % WIDE
-        run = min(g.columns - j, count - done, WIDE - beside)
-        for k in range(len(taps)):
-            row, column = g.down * i + taps[k, 0], g.right * j + taps[k, 1]
-            low, high = within(column, t.stride or g.right, g.width, run)
-            if row < 0 or row >= g.height:
-                low, high = 0, 0
-            there = x + image * n + 4 * (row * g.width + column)
-            line = to + panel * (done // WIDE) + 4 * beside + LINE * k
-            if run <= LANES:
-                copy_run(t, there, plane, g.channels, low, high, line, step, run, g.right)
-            else:
-                copy_runs(t, there, plane, g.channels, low, high, line, step, run, g.right)
-        done += run
+# ---- tiles -----------------------------------------------------------------------------------------
 
 
 @micro
@@ -169,9 +78,9 @@ def single(t, a, k, x, c, bias):
     sums = registers([zeros()] * t.rows)
 
     def add(i, read):
-        beside = read(x + BYTES * i)
+        column = read(x + BYTES * i)
         for r in range(t.rows):
-            sums[r] = fma(read(a + BYTES * (t.rows * i + r)), beside, sums[r])
+            sums[r] = fma(read(a + BYTES * (t.rows * i + r)), column, sums[r])
 
     for i in loop(k >> 4):
         add(i, load)
@@ -180,17 +89,6 @@ def single(t, a, k, x, c, bias):
         y = total(sums[r])
         y = splat(y + load_one(bias + 4 * r) if t.by_rows else y)
         store_some(c + LINE * r, ACTIVATIONS[t.activation](y), 1)
-
-
-@micro
-def copy_columns(x, k, count, to, step):
-    """The last columns of a panel as rows."""
-    for j in loop(count):
-        for i in loop(k):
-            store(to + step * j + (i << 2), load_one(x + (j << 2) + LINE * i))
-
-
-# ---- results ---------------------------------------------------------------------------------------
 
 
 @micro
@@ -212,9 +110,8 @@ def put(t, g, y, image, plane, x, first, count):
     while done < count:
         n, pixel = divmod(first + done, g.rows * g.columns)
         i, j = divmod(pixel, g.columns)
-        run = min(
-            (g.columns if t.apart else g.rows * g.columns) - (j if t.apart else pixel), count - done
-        )
+        left = g.columns - j if t.apart else g.rows * g.columns - pixel
+        run = min(left, count - done)
         place = (g.top + g.to_down * i) * g.to_width + g.left + g.to_right * j
         put_run(t, y + image * n + 4 * place, plane, x + 4 * done, run, g.to_right)
         done += run
@@ -244,12 +141,10 @@ def convolve(t, part, parts, y, x, w, bias, room, taps, kinds, g, how, by, many)
         for first in range(start, stop, many):
             count = min(many * WIDE, stop * WIDE - first * WIDE, pixels - first * WIDE)
             gather(t, g, at(x, 0), group, taps, first * WIDE, count, columns, k * LINE)
-            last = (
-                columns
-                + (count - 1) // WIDE * k * LINE
-                + 4 * ((count - 1) % WIDE + 1 - beside(count))
+            alone, end = singles_of(count), count - singles_of(count)
+            copy_columns(
+                columns + end // WIDE * k * LINE + 4 * (end % WIDE), k, alone, singles, 4 * k
             )
-            copy_columns(last, k, beside(count), singles, 4 * k)
             for i in range(top, bottom):
                 o = group * g.filters + min(i * t.rows, g.filters - t.rows)
                 for j in range(0, count, WIDE):
@@ -258,8 +153,8 @@ def convolve(t, part, parts, y, x, w, bias, room, taps, kinds, g, how, by, many)
 
 
 @inner
-def beside(count):
-    """Pixels for which a vector would be mostly empty."""
+def singles_of(count):
+    """The last pixels, if a vector of them would be mostly empty."""
     return count % LANES if count % LANES <= FEW else 0
 
 
@@ -272,7 +167,7 @@ def one_tile(t, g, a, k, b, singles, y, o, bias, pixel, count, edge):
     if not t.apart and count == WIDE and inside + WIDE <= g.rows * g.columns:
         product(t, a, plane, k, b, LINE, y + row * o + image * n + 4 * inside, row, bias, WIDE)
     else:
-        some = count - beside(count)
+        some = count - singles_of(count)
         if some > LANES:
             product(t, a, plane, k, b, LINE, edge, LINE, bias, some)
         elif some > 0:
@@ -287,8 +182,8 @@ def pack_filters(t, w, how, kinds, g, group, k, top, bottom, to, size):
     for i in range(top, bottom):
         o = min(i * t.rows, g.filters - t.rows)
         if how == ROWS:
-            there = at(w, (group * g.filters + o) * k)
-            pack(there, 0, 4 * k, t.rows, k, to + size * i, BYTES * t.rows, BYTES)
+            pack(at(w, group * g.filters * k), NOTHING, g.filters, k, o, np.int64(t.rows), NOTHING, k,
+                 to + size * i, np.int64(BYTES * t.rows), NEAR)  # fmt: skip
         else:
             turn_filters(t, w, kinds, g, group, o, to + size * i)
 
@@ -317,7 +212,9 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     apart = int((g.to_down, g.to_right) != (1, 1))
     t = Static(**t.type.what, stride=stride_of(g), apart=apart)
     tiles, panels = -(-g.filters // t.rows), -(-pixels // WIDE)
-    flops = 2 * g.groups * tiles * t.rows * k * panels * WIDE
+    rows = tiles * t.rows
+    flops = 2 * g.groups * WIDE * panels * (rows * (k + APART * apart) + GATHER * k)
+    flops += 2 * g.groups * rows * k * {GIVEN: 0, ROWS: PACK, TURNED: TURN}[how]
     parts = parts_for(flops, max(tiles, panels))
     many = max(1, min(panels, CACHE // 4 // max(1, k * LINE)))
     room = t.rows * WIDE + many * k * WIDE + FEW * k
@@ -325,64 +222,6 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     numbers = np.array(taps, np.int64).reshape(-1, 2), np.array(kinds, np.int64), g
     run = bound(convolve, t, (*numbers, how, int(panels >= tiles), many), parts)
     return run, parts * room, flops
-
-
-def stride_of(g):
-    """Where vectors are read; otherwise 0."""
-    return g.right if g.right in (1, 2) and (g.down == g.right or g.rows == 1) else 0
-
-
-def one_row(g, taps):
-    """Where every pixel is read as it lies, an image is one row of pixels."""
-    if (
-        taps == [(0, 0)]
-        and (g.rows, g.columns) == (g.height, g.width)
-        and g[8:10] == g[14:] == (1, 1)
-    ):
-        row = 1, g.rows * g.columns
-        g = g._replace(**dict(zip(("height", "width", "rows", "columns"), row * 2)))
-        return g._replace(to_height=1, to_width=row[1])
-    return g
-
-
-def forward_grid(op, y, x, w):
-    """(Grid, taps): where what is read for a pixel lies."""
-    (n, c, *size), (o, _, *window) = x.shape, w.shape
-    g = Grid(n, op.groups, c // op.groups, o // op.groups, *size, *y.shape[2:], *op.stride,
-             *y.shape[2:], 0, 0, 1, 1)  # fmt: skip
-    before = op.padding[0][0], op.padding[1][0]
-    return g, [
-        tuple(d * k - p for d, k, p in zip(op.dilation, tap, before)) for tap in np.ndindex(*window)
-    ]
-
-
-def input_runs(op, y, g, w):
-    """For each of the grids of pixels that see the same taps: (h + p - d k) / s is whole."""
-    (n, c, *size), (o, _, *window) = y.shape, w.shape
-    s, d, before = op.stride, op.dilation, (op.padding[0][0], op.padding[1][0])
-    for phase in np.ndindex(*s):
-        first = [(a - p) % b for a, p, b in zip(phase, before, s)]
-        count = [max(0, -((f - m) // b)) for f, m, b in zip(first, size, s)]
-        kinds = [tap for tap in np.ndindex(*window)
-                 if all(d_ * k % b == a for d_, k, b, a in zip(d, tap, s, phase))]  # fmt: skip
-        taps = [
-            tuple((f + p - d_ * k) // b for f, p, d_, k, b in zip(first, before, d, tap, s))
-            for tap in kinds
-        ]
-        grid = Grid(
-            n,
-            op.groups,
-            o // op.groups,
-            c // op.groups,
-            *g.shape[2:],
-            *count,
-            1,
-            1,
-            *size,
-            *first,
-            *s,
-        )
-        yield run_for(grid, taps, [k * window[1] + l for k, l in kinds], TURNED)
 
 
 def serves(op, w, *specs):
@@ -430,7 +269,10 @@ def find_packed(op, y, x, p, bias=None, activation=""):
 @kernel(Conv2dInput)
 def find_input(op, y, g, w):
     if serves(op.conv, w, g, y):
-        k = kernel_of([*input_runs(op.conv, y, g, w)], [y.shape, g.shape, w.shape])
+        k = kernel_of(
+            [run_for(*grid, TURNED) for grid in input_grids(op.conv, y, g, w)],
+            [y.shape, g.shape, w.shape],
+        )
         return replace(k, run=partial(run_input, op, k.run))
 
 

@@ -18,8 +18,21 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2dWeight
-from .gemm import FLOAT, FLOATS, LINE, WIDE, narrow_product, pack, product, share, tile_for
-from .im2col import forward_grid, line_of, one_row, serves, stride_of, within
+from .columns import forward_grid, line_of, one_row, stride_of, within
+from .gemm import (
+    FAR,
+    FLOAT,
+    FLOATS,
+    LINE,
+    NEAR,
+    WIDE,
+    narrow_product,
+    pack,
+    product,
+    share,
+    tile_for,
+)
+from .im2col import serves
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
 from .reorder import to_planes
@@ -27,6 +40,8 @@ from .simd import BYTES, LANES, at, load_one, loop, micro, prefetch, store, stor
 from .static import Static
 from .threads import parts as parts_for
 
+COPY = 10  # filters, by as many multiplications as to copy a line takes the time of
+TURNED = np.int64(1)
 PIXELS = 256  # of a cut, at most
 STEP = (
     4 * PIXELS + BYTES
@@ -126,9 +141,9 @@ def turn(g, d, group, filters, cut, to):
     first, last, top, bottom, left, right = cut
     pixels, size = (bottom - top) * (right - left), g.rows * g.columns
     for n in range(first, last):
-        o = (n * g.groups + group) * g.filters + filters
-        pack(at(d, o * size + top * g.columns + left), 1, 4 * size, pixels,
-             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, BYTES, LINE)  # fmt: skip
+        image = at(d, (n * g.groups + group) * g.filters * size)
+        pack(image, TURNED, size, g.filters, top * g.columns + left, pixels, filters,
+             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, NEAR, FAR)  # fmt: skip
 
 
 @native
@@ -190,7 +205,7 @@ def find(op, w, d, x):
     t = Static(**{**t.type.what, "step": STEP, "stride": stride_of(g)})
     tiles, panels = -(-lines // t.rows), -(-g.filters // WIDE)
     by = int(panels > tiles)
-    flops = 2 * g.groups * tiles * t.rows * pixels * panels * WIDE
+    flops = 2 * g.groups * tiles * t.rows * pixels * (panels * WIDE + COPY)
     parts = parts_for(flops, max(tiles, panels))
     down, across = (-(-n // (parts if by == i else 1)) for i, n in enumerate((tiles, panels)))
     room = t.rows * STEP // 4 + across * WIDE * (PIXELS + down * t.rows)
