@@ -185,9 +185,8 @@ print(f"{ladder['a loop']:.2%} of the peak")
 # %%
 LABEL = re.compile(r"(\.?L\w+):")
 JUMP = re.compile(r"(?:j\w+|b|b\.\w+|cbn?z\s.*|tbn?z\s.*)\s+(\.?L\w+)$")
-ARITHMETIC = re.compile(
-    r"(v?(mul|add)[ps]s|vf\w+[ps]s|f(mul|add|madd|mla)|v?pdpbusd|pmaddwd|sdot)\b"
-)
+FLOATS, BYTES = r"v?(mul|add)[ps]s|vf\w+[ps]s|f(mul|add|madd|mla)", r"v?p(dpbusd|maddwd)|sdot"
+ARITHMETIC = re.compile(rf"({{vex}} )?({FLOATS}|{BYTES})\b")
 STACK = re.compile(r"mm\d.*\(%rsp|\(%rsp.*mm\d|[qv]\d.*\[sp")
 
 
