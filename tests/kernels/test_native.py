@@ -177,10 +177,14 @@ def test_into_how_many_parts(monkeypatch, chosen, operations, most, wanted):
 # ---- on disk ---------------------------------------------------------------------------------------
 
 ONE_KERNEL = """
+from pathlib import Path
 import numpy as np
+import tinyinfer.kernels.native as here
 from tinyinfer.kernels.native import bound, native
 from tinyinfer.kernels.simd import at, load, micro, store
 from tinyinfer.kernels.static import Static
+
+here.HERE = Path(__file__).parent  # as if all kernels were here: they may be edited meanwhile
 
 @micro
 def add(t, y, x):
