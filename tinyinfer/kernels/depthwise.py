@@ -8,7 +8,7 @@
 
 Pixels of NCHW are laid out so before, band by band, and back after that. Where a window reaches over
 the edge of an image it has fewer taps; which pixels have the same, and so can be done together, is found
-out before (`strips`). The gradient by x is the same loop with other taps: with a stride only some of
+out before (taps.py). The gradient by x is the same loop with other taps: with a stride only some of
 them meet a pixel, and neighbours have different ones. The gradient by w goes through a row for all taps
 in it at once:
 
@@ -19,7 +19,6 @@ in it at once:
 """
 
 from dataclasses import dataclass
-from itertools import groupby
 from math import gcd, inf, prod
 
 import numpy as np
@@ -51,60 +50,12 @@ from .simd import (
     zeros,
 )  # fmt: skip
 from .static import Static
+from .taps import met, pieces, runs, strips, summaries, table, taps_backward, taps_forward
 
 NUMBER = Static(bytes=4)  # of what is laid out
 BAND = 128 * 1024  # bytes of pixels, of x and y together
 SUMS = 12  # in registers, of the gradient by w
 AT_ONCE = 14, 12, 7, 6, 5, 1  # pixels: not any number, since each is compiled
-
-# ---- which taps of a window meet what --------------------------------------------------------------
-
-
-def taps_forward(outputs, inputs, size, stride, dilation, before):
-    """For each output its [(tap, input)], in one direction."""
-    at = lambda u, k: stride * u + dilation * k - before
-    taps = lambda u: [(k, at(u, k)) for k in range(size) if 0 <= at(u, k) < inputs]
-    return [taps(u) for u in range(outputs)]
-
-
-def taps_backward(outputs, inputs, *window):
-    """For each input its [(tap, output)]."""
-    met = [[] for _ in range(inputs)]
-    for u, some in enumerate(taps_forward(outputs, inputs, *window)):
-        for k, i in some:
-            met[i].append((k, u))
-    return [sorted(some) for some in met]
-
-
-def summary(taps):
-    """(first tap, what it meets, how many)"""
-    return (*(taps[0] if taps else (0, 0)), len(taps))
-
-
-def summaries(taps):
-    return table([summary(some) for some in taps])
-
-
-def table(rows):
-    return np.array(rows or np.empty((0, 1)), np.int64)
-
-
-def runs(taps, apart):
-    """Of outputs, `apart` from each other, that meet the same taps."""
-    for first in range(apart):
-        some = range(first, len(taps), apart)
-        for _, run in groupby(some, key=lambda u: [k for k, i in taps[u]]):
-            yield [*run]
-
-
-def strips(taps, apart, rows):
-    """(`rows` at once?, the first output, the summary of its taps)"""
-    for run in runs(taps, apart):
-        many = len(run) >= rows
-        starts = run[::rows] if many else run
-        if many and len(run) % rows:
-            starts[-1] = run[-rows]  # some are done twice
-        yield from ((many, u, *summary(taps[u])) for u in starts)
 
 
 # ---- registers -------------------------------------------------------------------------------------
@@ -393,8 +344,8 @@ def image_kernel(layer, forward, scale=0.0, largest=0):
     same = dict(stride=stride[1] if forward else 1, largest=largest)
     t = Static(rows=at_once, **same)
     numbers = (
-        Static(rows=1, **same), table(bands), summaries(rows), summaries(columns), table([*strips(columns, apart, at_once)]), x[0], x[1:], y[1:],
-        layer.w[2:], tuple(step), tuple(reach), apart, source, int(layer.planes),
+        Static(rows=1, **same), table(bands), summaries(rows), summaries(columns),
+        table([*strips(columns, apart, at_once)]), x[0], x[1:], y[1:], layer.w[2:], tuple(step), tuple(reach), apart, source, int(layer.planes),
         int(forward and not scale), np.float32(scale),
     )  # fmt: skip
     return layer.kernel(convolve, t, numbers, parts, layer.room(parts, source, target))
@@ -425,22 +376,3 @@ def pixels_at_once(width):
     most = min(HOST.registers * HOST.lanes // LANES - 2, max(1, width))
     cost = lambda n: -(-width // n) * max(8, n + 1)
     return min((n for n in AT_ONCE if n <= most), key=cost)
-
-
-def met(taps, k):
-    """(first output that tap k belongs to, what it meets there, how many outputs)"""
-    some = [(u, i) for u, meets in enumerate(taps) for tap, i in meets if tap == k]
-    return (*(some[0] if some else (0, 0)), len(some))
-
-
-def pieces(taps, size, many):
-    """(`many` taps at once?, the first of them, its first output, what it meets there, how many): where
-    not all of them meet something, each for itself."""
-    for k in range(0, size, many):
-        spans = [(u, u + n) for u, _, n in (met(taps, k + l) for l in range(many))]
-        first, end = max(a for a, _ in spans), min(b for _, b in spans)
-        end = max(first, end)
-        some = [(1, k, first, end)]
-        for l, (a, b) in enumerate(spans):
-            some += [(0, k + l, a, min(first, b)), (0, k + l, max(end, a), b)]
-        yield from ((m, l, a, dict(taps[a])[l], b - a) for m, l, a, b in some if a < b)

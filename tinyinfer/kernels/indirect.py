@@ -24,7 +24,6 @@ from ..ops.conv import Conv2d
 from ..ops.layout import In
 from ..ops.packed import Filters, Packed
 from . import threads
-from .depthwise import taps_forward
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
@@ -46,6 +45,7 @@ from .simd import (
     zeros,
 )  # fmt: skip
 from .static import Static
+from .taps import taps_forward
 
 OUTSIDE = -1  # in a table
 STEPS = 4  # channels that are written out

@@ -23,17 +23,7 @@ from ..ops.conv import Conv2d
 from ..ops.layout import In
 from ..ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dInput
 from . import threads
-from .depthwise import (
-    BAND,
-    Layer,
-    clear,
-    image_kernel,
-    lay_back,
-    pixels,
-    summaries,
-    table,
-    taps_forward,
-)  # fmt: skip
+from .depthwise import BAND, Layer, clear, image_kernel, lay_back, pixels
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
 from .simd import (
@@ -51,6 +41,7 @@ from .simd import (
     store,
     zeros,
 )
+from .taps import summaries, table, taps_forward
 
 LAYOUTS = "NCHW", "NCHW16c", "NCHW16n"
 
