@@ -15,12 +15,12 @@ from ..ops.layout import In, image_shape
 from . import threads
 from .kernel import Cost, Kernel, kernel
 from .line_weights import convolve_weights, weight_tile
-from .lines import LANES, Line, Work, convolve, multiplied
+from .lines import LANES, Line, Work, convolve, multiplied, runs, spanned
 from .native import bound
 
 FLOAT = np.dtype("f4")
 LAYOUT = "NCHW16n"
-NOTHING = np.zeros(0, FLOAT)
+NOTHING, NO_ROOM = np.zeros(0, FLOAT), np.zeros((1, 0), FLOAT)
 
 
 def asked(op, *xs) -> bool:
@@ -61,33 +61,49 @@ def line(conv, columns, seen, taps, images, back=False) -> Line:
 def forward(conv, images, columns, y, x, w, bias=None, activation="", pool=False):
     if not columns:
         return None
-    padded = conv.padding[0] != (0, 0)
+    filters, padded = y.shape[1] // conv.groups, conv.padding[0] != (0, 0)
     t = line(conv, columns, x.shape[3], w.shape[3], images is not None).tile(
-        y.shape[1] // conv.groups, bias is not None, activation, pool, padded,
-        flat=w.shape[2] == 1 and not padded)  # fmt: skip
+        filters, bias is not None, activation, pool, padded,
+        flat=int(w.shape[2] == 1 and not padded), copied=int(shares_cache(images, filters, x, w) and not pool),
+    )  # fmt: skip
     work = Work(images or 0, conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0],
                 1, conv.dilation[0])  # fmt: skip
-    return made(t, work, bias, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
+    return made(t, work, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
 
 
 def backward(conv, images, y, g, w):
     if not y.shape[3]:
         return None
-    flat = w.shape[2] == conv.stride[0] == 1 and conv.padding[0] == (0, 0)
-    t = line(conv, y.shape[3], g.shape[3], w.shape[3], images is not None, back=True)
-    t = t.tile(w.shape[1], flat=flat)
-    (s, _), (d, _), ((p, _), _) = conv.stride, conv.dilation, conv.padding
+    (s, _), (d, _), ((p, end), _) = conv.stride, conv.dilation, conv.padding
+    t = line(conv, y.shape[3], g.shape[3], w.shape[3], images is not None, back=True).tile(
+        w.shape[1], flat=int(w.shape[2] == s == 1 and p == end == 0),
+        copied=int(shares_cache(images, w.shape[1], g, w)),
+    )  # fmt: skip
     work = Work(images or 0, conv.groups, s, p, d, s // gcd(s, d), -d // gcd(s, d))
-    return made(t, work, None, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)
+    return made(t, work, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)
 
 
-def made(t, work, bias, flops, y, *xs):
+def shares_cache(images, filters, x, w) -> bool:
+    """Planes of a multiple of 4096 bytes: a pixel of all channels has few lines of the first cache for
+    itself. Each tile of filters sees it again; and of several taps one finds what another has seen."""
+    return (
+        images is not None
+        and prod(w.shape[2:]) == 1
+        and filters > 8
+        and prod(x.shape[2:4]) % 64 == 0 < prod(x.shape[2:4])
+    )
+
+
+def made(t, work, flops, y, x, w):
     parts = threads.parts(flops, y.shape[0] * y.shape[2])
     go = bound(convolve, t, (work,), parts)
-    run = go if bias else lambda y, x, w: go(y, x, w, NOTHING)
+    before, after = () if t.bias else (NOTHING,), () if t.copied else (NO_ROOM,)
+    run = lambda y, x, w, *bias_and_room: go(y, x, w, *before, *bias_and_room, *after)
+    room = Spec((parts, x.shape[1] // work.groups * spanned(runs(t)) * LANES), FLOAT)
     filters = max(1, y.shape[1] // work.groups)
     flops *= -(-filters // t.filters) * t.filters / filters
-    return Kernel(name(t), run, cost=cost(t, flops, t.filters * t.width * t.lines, y, *xs))
+    sums = t.filters * t.width * t.lines
+    return Kernel(name(t), run, (room,) * t.copied, cost=cost(t, flops, sums, y, x, w))
 
 
 def of_weights(conv, images, y, g, x):

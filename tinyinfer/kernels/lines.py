@@ -24,6 +24,7 @@ from llvmlite import ir
 from .host import HOST
 from .native import inner, native
 from .simd import (
+    BYTES,
     LANES,
     Value,
     above,
@@ -79,18 +80,17 @@ class Line:
         numbers = {k: int(v) for k, v in vars(self).items()}
         return Static(pixel=64 if self.images else 4, width=width, **numbers, **more)
 
-    def tile(
-        self, filters, bias=False, activation="", pool=False, padded=True, flat=False
-    ) -> Static:
-        """For so many filters, in `padded` images; `flat` ones are one row, that lies inside. Of short lines two make a tile, as of those that
-        are pooled: a number that is loaded is used for both."""
+    def tile(self, filters, bias=False, activation="", pool=False, padded=True, **more) -> Static:
+        """For so many filters, in `padded` images. Of short lines two make a tile, as of those that
+        are pooled: a number that is loaded is used for both. More: whether images are `flat`, one row
+        that lies inside; and whether what a tile sees is `copied`, if it is one of a line."""
         vectors = self.columns if self.images else -(-self.columns // LANES)
         lines = 2 if pool or not self.images and vectors == 1 else 1
         multiple = self.images * (1 + pool) * (self.stride if self.back else 1) or 1
         f, b = tile_of(filters, vectors, multiple, lines)
         alone = int(padded or not pool)  # whether there are lines without another one like it
-        return self.tiled(b, filters=f, lines=lines, alone=alone, flat=int(flat), apart=0, bias=int(bias),
-                          activation=activation, pool=int(pool))  # fmt: skip
+        return self.tiled(b, filters=f, lines=lines, alone=alone, apart=0, bias=int(bias),
+                          activation=activation, pool=int(pool), **more)  # fmt: skip
 
 
 def multiplied(t) -> float:
@@ -101,6 +101,11 @@ def multiplied(t) -> float:
         * lanes
         / (max(1, t.seen if t.back else t.columns) * t.taps)
     )
+
+
+def spanned(some_runs) -> int:
+    """Columns of x that one of their tiles sees, at most."""
+    return max((q + 1 for r in some_runs for _, _, q, *_ in r.pairs), default=0)
 
 
 class Run(NamedTuple):
@@ -222,31 +227,45 @@ class Steps(NamedTuple):
 
 
 @micro
-def some_lines(t, alike, y, x, w, bias, filters, channels, rows, images, second, steps):
+def some_lines(t, alike, y, x, w, bias, room, filters, channels, rows, images, second, steps):
     """Of the filters so many rows lie inside the image. `alike`: for t.lines lines from here on; else
     for this one, perhaps the `second` of two that are pooled."""
     steps = Steps(*steps)
     if t.lines > 1:
         for _ in loop(alike):
-            tiles(t, t.lines, y, x, w, bias, filters, channels, rows, images, None, steps)
+            tiles(t, t.lines, y, x, w, bias, room, filters, channels, rows, images, None, steps)
     if t.alone:
         for _ in loop(1 - alike):
-            tiles(t, 1, y, x, w, bias, filters, channels, rows, images, second, steps)
+            tiles(t, 1, y, x, w, bias, room, filters, channels, rows, images, second, steps)
 
 
-def tiles(t, lines, y, x, w, bias, filters, channels, rows, images, second, steps):
+def tiles(t, lines, y, x, w, bias, room, filters, channels, rows, images, second, steps):
     there = first_lanes(images)
     for run in runs(t):
         for i in loop(run.count):
             x_tile = x + (i * (t.pixel * run.seen_step) + t.pixel * run.seen)
             y_tile = y + (i * (t.pixel * run.step >> t.pool) + (t.pixel * run.first >> t.pool))
+            seen = (x_tile, steps)
+            if t.copied:
+                seen = gathered(run, x_tile, room, channels, steps)
             for j in loop((filters + (t.filters - 1)) // t.filters):
                 f = below(j * t.filters, filters - t.filters)  # the last tile may overlap another
                 sums = start(t, lines, bias + f * 4)
-                add_taps(t, lines, run, sums, x_tile, w + f * steps.w_filter, channels, rows, steps)
+                add_taps(
+                    t, lines, run, sums, seen[0], w + f * steps.w_filter, channels, rows, seen[1]
+                )
                 for e in range(t.filters):
                     some = [sums[s] for s in range(e * lines * t.width, (e + 1) * lines * t.width)]
                     put(t, run, some, y_tile + (f + e) * steps.y_filter, steps, there, second)
+
+
+def gathered(run, x, room, channels, steps):
+    """What a tile of columns sees with its only tap, side by side."""
+    span = BYTES * spanned([run])
+    for c in loop(channels):
+        for j in range(0, span, BYTES):
+            store(room + c * span + j, load(x + c * steps.x_channel + j))
+    return room, steps._replace(x_channel=span)
 
 
 def start(t, lines, bias):
@@ -356,7 +375,7 @@ def alike(t, first, end, kernel, height, work):
 
 
 @native
-def convolve(t, part, parts, y, x, w, bias, work):
+def convolve(t, part, parts, y, x, w, bias, room, work):
     pixel, height, kernel = t.pixel // 4, x.shape[2], w.shape[2]
     filters, channels = y.shape[1] // work.groups, x.shape[1] // work.groups
     y_line, x_line, tap = y.shape[3] * pixel, t.seen * pixel, kernel * t.taps
@@ -376,5 +395,5 @@ def convolve(t, part, parts, y, x, w, bias, work):
                 some_lines(t, same,
                            at(y, ((b * y.shape[1] + g * filters) * y.shape[2] + (i >> t.pool)) * y_line),
                            at(x, ((b * x.shape[1] + g * channels) * height + r) * x_line),
-                           at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters),
+                           at(w, g * (w.size // work.groups) + k * t.taps), at(bias, g * filters), at(room, part * room.shape[1]),
                            filters, channels, rows, work.images - 16 * b, i - first, steps)  # fmt: skip
