@@ -62,7 +62,7 @@ def test_kinds(way, op, window):
 
 
 @every_way
-@pytest.mark.parametrize("channels", [(1, 1), (2, 8), (5, 8), (17, 8), (8, 17)])
+@pytest.mark.parametrize("channels", [(1, 1), (5, 8), (17, 8)])
 def test_channels(way, channels):
     c, o = channels
     for op, window in (Conv2d(), 1), (Conv2d((2, 2)), 1), (Conv2d((1, 1), both(1)), 3):
@@ -108,7 +108,7 @@ def in_parts(monkeypatch, find, op, *xs):
     y = op.infer(*map(spec_of, xs))
     for parts in 1, 2, 3:
         for module in im2col, im2col_weights:
-            monkeypatch.setattr(module, "parts_for", lambda flops, most: min(parts, most))
+            monkeypatch.setattr(module, "parts_for", lambda flops, most, n=parts: min(n, most))
         k = find(op, y, *map(spec_of, xs))
         out, *scratch = map(poisoned, (y, *k.scratch))
         k.run(out, *xs, *scratch)

@@ -55,8 +55,8 @@ SHIFT = WIDE.bit_length() - 1
 CACHE = 1 << 20  # bytes of the second one
 # For Numba a number that it knows would be a type of its own, and `pack` compiled once more for it.
 NOTHING, NEAR, FAR = np.int64(0), np.int64(BYTES), np.int64(LINE)
-AHEAD = 16  # lines that are asked for before they are needed
-AHEAD_LEFT = 8192  # bytes
+SOON = 16  # lines of a matrix that is packed, and
+AHEAD = 8192  # bytes of what is packed, that are asked for before they are needed
 FLOAT = np.dtype("f4")
 FLOATS = Static(bytes=4, back=0)
 
@@ -69,7 +69,7 @@ HEIGHTS = 1, 2, 4, 6, 8, 10, 12, 14  # of tiles: not all, each is compiled
 def tile_for(rows, bias=None, activation="", given=False) -> Static:
     """`split`: into so many sums, added in the end, if else there were too few to hide what each takes."""
     rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
-    return tile.tile(rows, vectors, ahead=4096, split=4 if rows < 4 else 1, bias=bias,
+    return tile.tile(rows, vectors, ahead=AHEAD, split=4 if rows < 4 else 1, bias=bias,
                      activation=activation, by_rows=int(bias == "rows"),
                      by_columns=int(bias == "columns"), given=int(given))  # fmt: skip
 
@@ -88,7 +88,7 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
     for block in loop(k + (LANES - 1) >> 4):
         x = a + plane * block
         for r in range(t.rows * t.given):
-            prefetch(x + (AHEAD_LEFT + BYTES * r))
+            prefetch(x + (AHEAD + BYTES * r))
         count = k - (block << 4)
         count = select(count < LANES, count, number(LANES))
         for four in loop(count >> 2):
@@ -145,7 +145,7 @@ def pack_rows(x, pitch, rows, columns, to, plane, line):
         left = columns - WIDE * j
         full = select(left >= WIDE, rows, number(0))
         for r in loop(full):
-            prefetch(from_ + pitch * (r + AHEAD))
+            prefetch(from_ + pitch * (r + SOON))
             for v in range(VECTORS):
                 store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))
         for r in loop(rows, full):
