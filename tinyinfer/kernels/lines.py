@@ -9,9 +9,9 @@
 
 A number of w stands in all lanes, as it is. The lanes of a vector are sixteen images (`lanes.py`) or
 sixteen neighbouring columns (`rows.py`). Each line is a program of its own: how many columns there are,
-and which taps of each lie inside the image, the compiler knows. So padding costs nothing, and no copy
-of x is made. How many lines, channels and images there are it is told when it runs. What would be
-beyond the image is not multiplied, by infinite weights neither.
+and which taps of each lie inside the image, the compiler knows. So padding costs nothing. How many
+lines, channels and images there are it is told when it runs. What would be beyond the image is not
+multiplied, by infinite weights neither.
 
 The gradient by x is the same sum with other places: of line h it takes the lines (h + p - d k) / s of g.
 """
@@ -31,19 +31,17 @@ from .simd import (
     at,
     below,
     broadcast,
-    call,
     constant,
     f32x16,
     first_lanes,
     fma,
     i1,
-    i32,
     is_nan,
     load,
     loop,
     maximum,
     micro,
-    pointer,
+    read_masked,
     registers,
     relu,
     select,
@@ -95,12 +93,8 @@ class Line:
 
 def multiplied(t) -> float:
     """How much more, or less, than the definition does."""
-    lanes = 1 if t.images else LANES
-    return (
-        sum(r.count * len(r.pairs) for r in runs(t))
-        * lanes
-        / (max(1, t.seen if t.back else t.columns) * t.taps)
-    )
+    done = sum(r.count * len(r.pairs) for r in runs(t)) * (1 if t.images else LANES)
+    return done / max(1, (t.seen if t.back else t.columns) * t.taps)
 
 
 def spanned(some_runs) -> int:
@@ -168,10 +162,8 @@ def joined(run, tile) -> Run | None:
     step, seen_step = tile.first - run.first, tile.seen - run.seen
     if run.count > 1:
         step, seen_step = run.step, run.seen_step
-    follows = (run.count * step, run.count * seen_step) == (
-        tile.first - run.first,
-        tile.seen - run.seen,
-    )
+    next_one = run.first + run.count * step, run.seen + run.count * seen_step
+    follows = next_one == (tile.first, tile.seen)
     if follows and (run.vectors, run.pairs) == (tile.vectors, tile.pairs):
         return run._replace(count=run.count + 1, step=step, seen_step=seen_step)
 
@@ -204,11 +196,8 @@ def load_lanes(address, first, end) -> Value:
     if (first, end) == (0, LANES):
         return load(address)
     mask = ir.Constant(ir.VectorType(i1, LANES), [first <= l < end for l in range(LANES)])
-    v = f32x16.ir
-    return call(_masked_load, v, pointer(address, v), ir.Constant(i32, 1), mask, zeros())
+    return read_masked(address, Value(mask))
 
-
-_masked_load = "llvm.masked.load.v16f32.p0"
 
 # ---- a line ----------------------------------------------------------------------------------------
 
@@ -245,15 +234,13 @@ def tiles(t, lines, y, x, w, bias, room, filters, channels, rows, images, second
         for i in loop(run.count):
             x_tile = x + (i * (t.pixel * run.seen_step) + t.pixel * run.seen)
             y_tile = y + (i * (t.pixel * run.step >> t.pool) + (t.pixel * run.first >> t.pool))
-            seen = (x_tile, steps)
-            if t.copied:
-                seen = gathered(run, x_tile, room, channels, steps)
+            x_tile, near = (
+                gathered(run, x_tile, room, channels, steps) if t.copied else (x_tile, steps)
+            )
             for j in loop((filters + (t.filters - 1)) // t.filters):
                 f = below(j * t.filters, filters - t.filters)  # the last tile may overlap another
                 sums = start(t, lines, bias + f * 4)
-                add_taps(
-                    t, lines, run, sums, seen[0], w + f * steps.w_filter, channels, rows, seen[1]
-                )
+                add_taps(t, lines, run, sums, x_tile, w + f * steps.w_filter, channels, rows, near)
                 for e in range(t.filters):
                     some = [sums[s] for s in range(e * lines * t.width, (e + 1) * lines * t.width)]
                     put(t, run, some, y_tile + (f + e) * steps.y_filter, steps, there, second)
