@@ -7,6 +7,7 @@ from kernel_check import agrees, carried_out
 from tinyinfer.core.spec import spec_of
 from tinyinfer.kernels import indirect, threads
 from tinyinfer.ops.conv import Conv2d
+from tinyinfer.ops.integer import QLinearConv
 from tinyinfer.ops.layout import In
 from tinyinfer.ops.packed import Packed
 
@@ -45,6 +46,29 @@ def test_sizes(size, stride, padding, dilation):
     ):
         op, x = conv(stride, padding, dilation), numbers(images, *image, channels)
         agrees(indirect.find, *packed(op, x, numbers(filters, channels, *size)), error=1e-5)
+
+
+@pytest.mark.parametrize("x_type, y_type", [("u1", "i1"), ("i1", "u1")])
+@pytest.mark.parametrize("size, stride, padding, dilation", WINDOWS[1:3])
+def test_bytes(size, stride, padding, dilation, x_type, y_type):
+    """To the bit."""
+    for images, image, channels, filters, several in (
+        (2, (7, 17), 8, 32, True),
+        (1, (9, 13), 20, 19, False),
+    ):
+        byte = lambda shape, t: RANDOM.integers(np.iinfo(t).min, np.iinfo(t).max + 1, shape).astype(
+            t
+        )
+        x, w = byte((images, *image, channels), x_type), byte((filters, channels, *size), "i1")
+        scale = RANDOM.uniform(1e-3, 3e-3, filters if several else ()).astype(np.float32)
+        bias = RANDOM.integers(-20_000, 20_000, filters).astype(np.int32)
+        op = QLinearConv(
+            conv(stride, padding, dilation),
+            17,
+            -3 if y_type == "i1" else 131,
+            np.dtype(y_type).name,
+        )
+        agrees(indirect.find_bytes, *packed(op, x, w), np.asarray(scale), bias)
 
 
 def test_images_smaller_than_a_tile():

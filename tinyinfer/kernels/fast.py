@@ -31,7 +31,7 @@ from .kernel import ended, forms
 
 forms(Conv2d, (In, Conv2d))(direct.forms)
 forms(Conv2d, (In, Conv2d), Conv2dInput, (In, Conv2dInput))(winograd.forms)
-forms((In, Conv2d))(indirect.forms)
+forms((In, Conv2d), (In, QLinearConv))(indirect.forms)
 forms(QLinearMatMul, QLinearConv, (In, QLinearConv))(int8.forms)
 ended((In, Conv2d), pool=True)(lanes.find)
 ended((Packed, Conv2d), (Packed, In, Conv2d))(direct.find)

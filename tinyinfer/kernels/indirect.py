@@ -11,7 +11,7 @@ Convolution Algorithm").
 It is a product of matrices like that of im2col, but the rows of its left factor, pieces of c numbers,
 stay where they are in the image: what is laid out is where they begin. That is made once for all images
 of one shape, and is smaller by as much as a pixel has channels. Outside of the image a piece begins at a
-row of zeros.
+row of zeros; of bytes, of what stands for zero.
 """
 
 from dataclasses import dataclass
@@ -21,82 +21,105 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d
+from ..ops.integer import BytePanels, QLinearConv
 from ..ops.layout import In
 from ..ops.packed import Filters, Packed
 from . import threads
+from .dot import dot4
 from .host import HOST
+from .int8 import as_rows, with_zero_point
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
 from .simd import (
     BYTES,
     LANES,
     at,
-    broadcast,
+    f32,
+    f32x16,
     fma,
+    i32,
+    i32x16,
     i64,
-    load,
     loop,
     micro,
     read,
     registers,
     select,
+    splat,
     store,
     store_some,
     zeros,
-)  # fmt: skip
+)
 from .static import Static
 from .taps import taps_forward
 
 OUTSIDE = -1  # in a table
-STEPS = 4  # channels that are written out
+STEPS = 4  # cells that are written out
+SIGNS = -0x7F7F7F80  # 0x80808080: of four bytes
 
 
-@micro
-def tile(t, y, pixel, filters, table, x, nothing, w, taps, channels):
-    """rows x (16 vectors) sums, of which so many filters are stored; from pixel to pixel of y so many
-    bytes."""
-    sums = registers([zeros()] * (t.rows * t.vectors))
+def add_products(t, sums, table, x, nothing, w, taps, cells):
+    """sums += pieces of x times the filters. A piece is so many cells, of a float or of four bytes."""
     panel = registers([w])
     for tap in loop(taps):
         places = []
         for r in range(t.rows):
             place = read(table + (tap * t.rows + r) * 8, i64)
             places.append(select(place < 0, nothing, x + place))
-        whole = channels // STEPS * STEPS
-        for steps, first, end in ((STEPS, 0, whole), (1, whole, channels)):
+        whole = cells // STEPS * STEPS
+        for steps, first, end in ((STEPS, 0, whole), (1, whole, cells)):
             for c in loop(end, first, steps):
-                multiply(
-                    t, sums, [p + c * 4 for p in places], panel[0] + c * (BYTES * t.vectors), steps
-                )
-        panel[0] = panel[0] + channels * (BYTES * t.vectors)
-    for r in range(t.rows):
-        for v in range(t.vectors):
-            there, x = y + pixel * r + BYTES * v, sums[r * t.vectors + v]
-            store(there, x) if t.full else store_some(there, x, filters - LANES * v)
+                there = [p + c * 4 for p in places]
+                multiply(t, sums, there, panel[0] + c * (BYTES * t.vectors), steps)
+        panel[0] = panel[0] + cells * (BYTES * t.vectors)
 
 
 def multiply(t, sums, places, w, steps):
-    """sums += the numbers at these places times the lines of w, one after the other."""
+    """sums += the cells at these places times the lines of w, one after the other."""
     for k in range(steps):
-        line = [load(w + BYTES * (k * t.vectors + v)) for v in range(t.vectors)]
+        line = [
+            read(w + BYTES * (k * t.vectors + v), i32x16 if t.bytes else f32x16)
+            for v in range(t.vectors)
+        ]
         for r, place in enumerate(places):
-            left = broadcast(place + 4 * k)
+            cell = read(place + 4 * k, i32 if t.bytes else f32)
+            if t.bytes and t.signed:  # here, since of a vector LLVM does not get done with it
+                cell = cell ^ SIGNS
+            cell = splat(cell)
             for v, f in enumerate(line):
-                sums[r * t.vectors + v] = fma(left, f, sums[r * t.vectors + v])
+                i = r * t.vectors + v
+                sums[i] = dot4(sums[i], cell, f) if t.bytes else fma(cell, f, sums[i])
 
 
 @micro
-def clear(y, n):
-    for i in loop(n):
-        store(y + BYTES * i, zeros())
+def tile(t, y, pixel, filters, table, x, nothing, w, taps, cells):
+    """rows x (16 vectors) sums, of which so many filters are stored; from pixel to pixel of y so many
+    bytes."""
+    sums = registers([zeros()] * (t.rows * t.vectors))
+    add_products(t, sums, table, x, nothing, w, taps, cells)
+    for r in range(t.rows):
+        for v in range(t.vectors):
+            there, sum_ = y + pixel * r + BYTES * v, sums[r * t.vectors + v]
+            store(there, sum_) if t.full else store_some(there, sum_, filters - LANES * v)
+
+
+@micro
+def tile_of_bytes(
+    t, y, pixel, filters, table, x, nothing, w, taps, cells, panel, scale, bias, x_zero, y_zero
+):
+    """The same, on the grid of the result."""
+    more = scale, bias, x_zero, y_zero, pixel
+    sums = with_zero_point(t, panel, filters, w, more)
+    add_products(t, sums, table, x, nothing, w + BYTES * t.vectors, taps, cells)
+    as_rows(t, sums, panel, filters, y, None, more)
 
 
 @native
 def convolve(t, part, parts, y, x, w, room, table, starts):
     images, _, _, filters = y.shape
     channels, blocks, taps = x.shape[3], table.shape[0], table.shape[1]
+    room[part] = 0
     nothing = at(room, part * room.shape[1])
-    clear(nothing, room.shape[1] // 16)
     wide, size = 16 * t.vectors, x.shape[1] * x.shape[2] * channels
     pixels = y.shape[1] * y.shape[2]
     for item in range(images * blocks * part // parts, images * blocks * (part + 1) // parts):
@@ -120,12 +143,33 @@ def convolve(t, part, parts, y, x, w, room, table, starts):
             )
 
 
+@native
+def convolve_bytes(
+    t, part, parts, y, x, w, scale, bias, room, table, starts, x_zero, y_zero, outside
+):
+    images, _, _, filters = y.shape
+    channels, blocks, taps = x.shape[3], table.shape[0], table.shape[1]
+    room[part] = outside
+    nothing = at(room, part * room.shape[1])
+    wide, size = 16 * t.vectors, x.shape[1] * x.shape[2] * channels
+    pixels = y.shape[1] * y.shape[2]
+    for item in range(images * blocks * part // parts, images * blocks * (part + 1) // parts):
+        image, block = divmod(item, blocks)
+        here, first = at(x, image * size), image * pixels + starts[block]
+        for panel in range(w.shape[0]):
+            there, f = at(y, first * filters + wide * panel), at(w, panel * w.shape[1])
+            places, rest = at(table, block * taps * t.rows), filters - wide * panel
+            tile_of_bytes(t, there, filters, rest, places, here, nothing, f, taps, channels // 4, panel,
+                          at(scale, 0), at(bias, 0), x_zero, y_zero)  # fmt: skip
+
+
 # ---- who is served ---------------------------------------------------------------------------------
 
 
-def indirection(op, x, w, y, rows):
+def indirection(op, x, w, y, rows, itemsize):
     """(table, starts): table[block, tap, r] is where the piece of x begins, in bytes, that pixel
-    starts[block] + r of y has for a tap; x, w and y are shapes, as if in NCHW."""
+    starts[block] + r of y has for a tap; x, w and y are shapes, as if in NCHW; of numbers of so many
+    bytes."""
     c, height, width = x[1:]
     axes = zip(y[2:], x[2:], w[2:], op.stride, op.dilation, op.padding)
     met = []
@@ -136,55 +180,79 @@ def indirection(op, x, w, y, rows):
                 places[u, k] = i
         met.append(places)
     i, j = met[0][:, None, :, None], met[1][None, :, None, :]
-    places = np.where((i == OUTSIDE) | (j == OUTSIDE), OUTSIDE, (i * width + j) * c * 4)
+    places = np.where((i == OUTSIDE) | (j == OUTSIDE), OUTSIDE, (i * width + j) * c * itemsize)
     places = places.reshape(prod(y[2:]), prod(w[2:]))
     starts = np.minimum(np.arange(0, len(places), rows), len(places) - rows)
     table = places[starts[:, None] + np.arange(rows)].swapaxes(1, 2)
     return np.ascontiguousarray(table), starts
 
 
-def form_for(w):
-    """Of the shape of the filters: whole vectors, four at a time if the registers hold them."""
-    vectors = -(-w[0] // LANES)
-    several = HOST.lanes == LANES and HOST.registers == 32
-    return Filters(next(v for v in (2, 1) if several and vectors % v == 0 or v == 1), max(1, w[1]))
+def vectors_for(filters):
+    """Two, where their sums have registers and both are needed."""
+    wide = HOST.lanes == LANES and HOST.registers == 32
+    return 2 if wide and -(-filters // LANES) % 2 == 0 else 1
 
 
 def rows_for(vectors, pixels):
-    """Sums, the vectors of a line of filters and a number in every lane have registers."""
+    """Sums, the vectors of a line of filters and a cell in every lane have registers."""
     held = HOST.registers * HOST.lanes // LANES
     return max(1, min((held - vectors - 1) // vectors, 12, pixels))
 
 
-def served(op, x, w):
-    """A convolution of images in NHWC, of float32, in one group."""
-    inside = isinstance(op, In) and isinstance(op.op, Conv2d) and op.layout == "NHWC"
-    some = inside and op.source in (None, "NHWC") and op.op.groups == 1
-    return some and x.dtype == w.dtype == np.float32 and prod(w.shape) and prod(x.shape)
+def form_for(op, x, w):
+    """How filters are packed for the op in a convolution of NHWC in one group; None for others."""
+    inside = isinstance(op, In) and op.layout == "NHWC" and op.source in (None, "NHWC")
+    if not inside or not prod(w.shape) or not prod(x.shape):
+        return None
+    (o, c, _, _), floats = w.shape, x.dtype == w.dtype == np.float32
+    if isinstance(op.op, Conv2d) and op.op.groups == 1 and floats:
+        return Filters(vectors_for(o), c)
+    if isinstance(op.op, QLinearConv) and op.op.conv.groups == 1 and c % 4 == 0:
+        return BytePanels(vectors_for(o), c)
+    return None
 
 
-def forms(op, y, x, w):
-    """How `find` wants filters to be packed."""
-    if served(op, x, w):
-        yield form_for(w.shape)
+def forms(op, y, x, w, *rest):
+    """How weights want to be packed."""
+    if form := form_for(op, x, w):
+        yield form
 
 
 @kernel((Packed, In, Conv2d))
 def find(op, y, x, p):
-    inner, w = op.op, Spec(op.shape, p.dtype)
-    if not served(inner, x, w) or op.form != form_for(op.shape):
+    if op.form != form_for(op.op, x, Spec(op.shape, p.dtype)):
         return None
-    n, h, width, c = x.shape
-    (_, oh, ow, o), vectors = y.shape, op.form.vectors
-    rows = rows_for(vectors, oh * ow)
-    table, starts = indirection(inner.op, (n, c, h, width), op.shape, (n, o, oh, ow), rows)
-    flops = op.flops(y, x, p)
-    parts = threads.parts(flops, n * len(starts))
-    room = Spec((parts, -(-c // LANES) * LANES), np.dtype(np.float32))
-    t = Static(rows=rows, vectors=vectors, full=int(o % (LANES * vectors) == 0))
-    cost = Cost(flops, 4 * (prod(x.shape) + prod(y.shape) + prod(p.shape)), 0.8)
-    run = bound(convolve, t, (table, starts), parts)
-    return Kernel("indirect", run, (room,), cost=cost)
+    t, tables, parts, cost = planned(
+        op, y, x, p, full=int(y.shape[3] % (LANES * op.form.vectors) == 0)
+    )
+    room = Spec((parts, -(-x.shape[3] // LANES) * LANES), x.dtype)
+    return Kernel("indirect", bound(convolve, t, tables, parts), (room,), cost=cost)
+
+
+@kernel((Packed, In, QLinearConv))
+def find_bytes(op, y, x, p, scale, bias):
+    if op.form != form_for(op.op, x, Spec(op.shape, p.dtype)) or scale.dtype != np.float32:
+        return None
+    inner, signed = op.op.op, int(x.dtype == np.int8)
+    how = dict(
+        signed=signed, signed_result=int(y.dtype == np.int8), per_channel=int(scale.shape != ())
+    )
+    t, tables, parts, cost = planned(op, y, x, p, scale, bias, **how)
+    numbers = *tables, inner.x_zero + 128 * signed, inner.y_zero, inner.x_zero
+    room = Spec((parts, x.shape[3]), x.dtype)
+    return Kernel("indirect int8", bound(convolve_bytes, t, numbers, parts), (room,), cost=cost)
+
+
+def planned(op, y, x, *more, **how):
+    (n, h, width, c), (_, oh, ow, o) = x.shape, y.shape
+    size, conv = x.dtype.itemsize, getattr(op.op.op, "conv", op.op.op)
+    rows = rows_for(op.form.vectors, oh * ow)
+    tables = indirection(conv, (n, c, h, width), op.shape, (n, o, oh, ow), rows, size)
+    flops = op.flops(y, x, *more)
+    parts = threads.parts(flops, n * len(tables[0]))
+    moved = sum(prod(s.shape) * s.dtype.itemsize for s in (y, x, more[0]))
+    t = Static(rows=rows, vectors=op.form.vectors, bytes=int(size == 1), **how)
+    return t, tables, parts, Cost(flops, moved, 0.8, integer=size == 1)
 
 
 # ---- beside im2col ---------------------------------------------------------------------------------
