@@ -147,17 +147,27 @@ def summary(row, results, peers):
 # ---- ours ------------------------------------------------------------------------------------------
 
 
-def ours(fn, *arrays):
+def ours(fn, *arrays, layouts=None):
     """(function without arguments, results, what was chosen): fn, of these arrays, in an arena."""
     import tinyinfer as ti
 
     with ti.no_grad():
         return ours_of(
-            ti.optimize(ti.trace(fn, *map(ti.tensor, arrays)), ["strip", "fold"]), *arrays
+            ti.optimize(ti.trace(fn, *map(ti.tensor, arrays)), ["strip", "fold"]),
+            *arrays,
+            layouts=layouts,
         )
 
 
-def ours_of(graph, *arrays):
+def aligned(spec):
+    """As in an arena, and as onnxruntime's arrays are."""
+    from tinyinfer.graph.graph import nbytes
+    from tinyinfer.runtime import arena
+
+    return arena.aligned(nbytes(spec), 64).view(spec.dtype).reshape(spec.shape)
+
+
+def ours_of(graph, *arrays, layouts=None):
     import numpy as np
 
     from tinyinfer.graph.passes import split
@@ -166,12 +176,15 @@ def ours_of(graph, *arrays):
     from tinyinfer.runtime.select import Selection, select
 
     selection = Selection()
-    prologue, body = split(select(graph, selection))
+    prologue, body = split(select(graph, selection, layouts))
     plan = Plan(body, selection=selection)
     arena = Arena(plan)
-    results = [np.empty(n.spec.shape, n.spec.dtype) for n in body.outputs]
+    results = [aligned(n.spec) for n in body.outputs]
+    given = [aligned(n.spec) for n in body.inputs]
+    for there, x in zip(given, [*arrays, *prologue.run_all(())]):
+        np.copyto(there, x)
     states = {s: s.numpy() for s in body.states.values()}
-    arena.fill([*arrays, *prologue.run_all(())], results, states)
+    arena.fill(given, results, states)
     calls = [(run, tuple(args)) for _, run, args in arena.calls]
 
     def run():
@@ -418,7 +431,7 @@ def gradient_cases(row, threads, n, i, o, size, k, pad, laid_out=False):
         ("input", lambda g: wrap(by_input)(g, weight), (lay(g),), [True, False, False]),
         ("weight", lambda g, x: wrap(by_weight)(g, x), (lay(g), lay(x)), [False, True, False]),
     ):
-        run, (y,), chosen = ours(fn, *arrays)
+        run, (y,), chosen = ours(fn, *arrays, layouts=[None] if laid_out else None)
         op, given = (by_input, (g, w)) if which == "input" else (by_weight, (g, x))
         close(y, lay(op.forward(*given)) if which == "input" else op.forward(*given))
         peers = {}
@@ -442,7 +455,7 @@ def lenet_64(threads):
 
     for i, o, size in LENET:
         x, w = numbers(64, i, size, size), numbers(o, i, 5, 5, scale=0.05)
-        run, (y,), chosen = ours(in_lanes(w, 64), pack(x, "NCHW16n"))
+        run, (y,), chosen = ours(in_lanes(w, 64), pack(x, "NCHW16n"), layouts=[None])
         flops = 2.0 * y.size * w[0].size
         yield Case("lenet_64", f"64 x {i}->{o}@{size}²", run, {}, flops, chosen=chosen)
         yield from gradient_cases("lenet_64", threads, 64, i, o, size, 5, 0, laid_out=True)

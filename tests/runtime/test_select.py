@@ -1,6 +1,7 @@
 """Choosing kernels: by cost, by timing, within an error; with layouts and packed weights."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_a_plan_says_what_was_chosen_and_before_what(ways):
     graph = ti.trace(Twice(), ti.ones(64))
     plan = Plan(graph, selection=Selection())
     (row,) = plan.rows
-    assert row.why == "1.1 µs; definition 2.06 µs" and row.why in str(plan)
+    assert re.fullmatch(r"1.1 µs; definition 2\.\d+ µs", row.why) and row.why in str(plan)
     assert ti.plan(graph, kernels="numpy").rows[0].why == ""
 
 

@@ -5,6 +5,7 @@ That fills all lanes however few channels there are, and nothing is packed. What
 lacks are zeros before and after.
 """
 
+from dataclasses import replace
 from math import gcd, prod
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from ..ops.layout import In, image_shape
 from . import threads
+from .finite import guarded
 from .kernel import Cost, Kernel, kernel
 from .line_weights import convolve_weights, weight_tile
 from .lines import LANES, Line, Work, convolve, multiplied, runs, spanned
@@ -35,19 +37,19 @@ def find(op, y, x, w, bias=None, activation="", pool=False):
     if asked(op, x, w):
         columns = op.op.infer(Spec(image_shape(LAYOUT, x.shape, op.count), FLOAT), w).shape[3]
         columns = columns // 2 * 2 if pool else columns
-        return forward(op.op, op.count, columns, y, x, w, bias, activation, pool)
+        return forward(op, op.count, columns, y, x, w, bias, activation, pool)
 
 
 @kernel((In, Conv2dInput))
 def find_input(op, y, g, w):
     if asked(op, g, w):
-        return backward(op.op.conv, op.count, y, g, w)
+        return backward(op, op.count, y, g, w)
 
 
 @kernel((In, Conv2dWeight))
 def find_weight(op, y, g, x):
     if asked(op, g, x):
-        return of_weights(op.op.conv, op.count, y, g, x)
+        return of_weights(op, op.count, y, g, x)
 
 
 # ---- the same with columns in the lanes: `images` is None then -------------------------------------
@@ -58,9 +60,10 @@ def line(conv, columns, seen, taps, images, back=False) -> Line:
     return Line(columns, seen, taps, stride, padding, dilation, images, back)
 
 
-def forward(conv, images, columns, y, x, w, bias=None, activation="", pool=False):
+def forward(op, images, columns, y, x, w, bias=None, activation="", pool=False):
     if not columns:
         return None
+    conv = op if images is None else op.op
     filters, padded = y.shape[1] // conv.groups, conv.padding[0] != (0, 0)
     t = line(conv, columns, x.shape[3], w.shape[3], images is not None).tile(
         filters, bias is not None, activation, pool, padded,
@@ -68,19 +71,26 @@ def forward(conv, images, columns, y, x, w, bias=None, activation="", pool=False
     )  # fmt: skip
     work = Work(images or 0, conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0],
                 1, conv.dilation[0])  # fmt: skip
-    return made(t, work, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
+    found = made(t, work, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
+    if conv.padding == ((0, 0), (0, 0)):
+        return found
+    return replace(found, run=guarded(found.run, op, 1, activation, pool))
 
 
-def backward(conv, images, y, g, w):
+def backward(op, images, y, g, w):
     if not y.shape[3]:
         return None
+    conv = op.conv if images is None else op.op.conv
     (s, _), (d, _), ((p, end), _) = conv.stride, conv.dilation, conv.padding
     t = line(conv, y.shape[3], g.shape[3], w.shape[3], images is not None, back=True).tile(
         w.shape[1], flat=int(w.shape[2] == s == 1 and p == end == 0),
         copied=int(shares_cache(images, w.shape[1], g, w)),
     )  # fmt: skip
     work = Work(images or 0, conv.groups, s, p, d, s // gcd(s, d), -d // gcd(s, d))
-    return made(t, work, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)
+    found = made(t, work, 2 * prod(g.shape) * prod(w.shape[1:]), y, g, w)
+    if images is not None:
+        return found
+    return replace(found, run=guarded(found.run, op, 1))  # lanes beside g are zeros
 
 
 def shares_cache(images, filters, x, w) -> bool:
@@ -106,16 +116,18 @@ def made(t, work, flops, y, x, w):
     return Kernel(name(t), run, (room,) * t.copied, cost=cost(t, flops, sums, y, x, w))
 
 
-def of_weights(conv, images, y, g, x):
+def of_weights(op, images, y, g, x):
     if not x.shape[3]:
         return None
+    conv = op.conv if images is None else op.op.conv
     one = line(conv, g.shape[3], x.shape[3], y.shape[3], images is not None)
     t = weight_tile(one, g.shape[1] // conv.groups, y.shape[1])
     images = LANES * g.shape[0] if images is None else images  # lanes beyond do not count
     numbers = conv.groups, conv.stride[0], conv.padding[0][0], conv.dilation[0], images
     flops = 2 * prod(g.shape) * prod(y.shape[1:])
     go = bound(convolve_weights, t, numbers, threads.parts(flops, g.shape[1] // t.filters))
-    return Kernel(name(t), go, cost=cost(t, flops, t.filters * t.channels * t.piece, y, g, x))
+    run = go if conv.padding == ((0, 0), (0, 0)) else guarded(go, op, 0)
+    return Kernel(name(t), run, cost=cost(t, flops, t.filters * t.channels * t.piece, y, g, x))
 
 
 def name(t):

@@ -24,10 +24,10 @@ def find(op, y, x, w, bias=None, activation="", pool=False):
 @kernel(Conv2dInput)
 def find_input(op, y, g, w):
     if asked(op.conv, g, w):
-        return backward(op.conv, None, y, g, w)
+        return backward(op, None, y, g, w)
 
 
 @kernel(Conv2dWeight)
 def find_weight(op, y, g, x):
     if asked(op.conv, g, x):
-        return of_weights(op.conv, None, y, g, x)
+        return of_weights(op, None, y, g, x)

@@ -39,6 +39,7 @@ from .machine import DAMAGED, key, known_machines, machine
 LAYOUTS = "NCHW", "NCHW16c", "NCHW16n"
 SHARE = 0.2  # of the peak, where NumPy multiplies matrices
 CALL = 2e-6  # seconds: of Python, for one of NumPy's calls
+CACHES = (1 << 20, 3), (16 << 20, 2)  # bytes: how many times faster than memory they deliver
 TRIES, TRY = 5, 2e-3  # of a timing; seconds
 
 
@@ -141,13 +142,15 @@ UNITS = ("s", 1), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)
 # ---- the graph, as the kernels want it -------------------------------------------------------------
 
 
-def select(graph: Graph, selection=None) -> Graph:
-    """The graph with its images laid out, and its weights packed, as is fastest."""
+def select(graph: Graph, selection=None, layouts=None) -> Graph:
+    """The graph with its images laid out, and its weights packed, as is fastest; of these `layouts`, if
+    they are given, where None is the one that it has."""
     selection = selection or Selection()
     if not selection.fast:
         return graph
     start = perf_counter()
-    ways = [Way(layout(graph, to=to), selection) for to in layouts_for(graph)]
+    layouts = layouts or layouts_for(graph)
+    ways = [Way(layout(graph, to=to) if to else graph, selection) for to in layouts]
     new = fuse(min(ways, key=lambda way: way.seconds).graph(), fits=has_kernel)
     change = Change("select", graph, new, perf_counter() - start)
     return new.remembering(History((*graph.history, change)))
@@ -228,7 +231,7 @@ def estimated(kernel, op, specs, machine) -> float:
     cost = kernel.cost
     if cost is not None:
         peak = machine.int8 if cost.integer else machine.peak
-        return 1e-6 + cost.flops / (cost.efficiency * peak) + cost.bytes / machine.bandwidth
+        return 1e-6 + cost.flops / (cost.efficiency * peak) + fetched(cost.bytes, machine)
     if isinstance(op, Fused):
         steps = [n for n in op.graph.steps if not n.op.view]
         inside = [(n.op, (n.spec, *[x.spec for x in n.inputs])) for n in steps]
@@ -237,7 +240,13 @@ def estimated(kernel, op, specs, machine) -> float:
     moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
     work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0
     slow = 4 if kernel.name == "definition" and not op.view else 1  # it makes arrays on its way
-    return CALL + slow * (work + moved / machine.bandwidth)
+    return CALL + slow * (work + fetched(moved, machine))
+
+
+def fetched(size, machine) -> float:
+    """Seconds for so many bytes: what is few enough was left in a cache by the step before."""
+    near = next((times for most, times in CACHES if size <= most), 1)
+    return size / (near * machine.bandwidth)
 
 
 def timed(kernel, op, specs) -> float:
