@@ -109,8 +109,6 @@ def layer_of(op, x, y, *specs):
         return None
     if any(s.dtype != np.float32 for s in specs) or not prod(x.shape):
         return None
-    if isinstance(op, In) and op.count % LANES:
-        return None  # lanes where nothing is would have to be zeros in y
     planes, size = lambda s: (1, prod(s.shape) // prod(size(s)), *size(s)), lambda s: s.shape[2:4]
     conv = Conv2d(pool.stride, pool.sides, (1, 1), planes(x)[1])
     return Layer(conv, planes(x), (planes(x)[1], 1, *pool.size), planes(y), layout == "NCHW")
@@ -121,6 +119,20 @@ OPS = MaxPool2d, AvgPool2d, AvgPool2dInput, MaxPool2dInput
 
 @kernel(*OPS, *((In, op) for op in OPS))
 def find(op, y, *xs):
+    found = pooling(op, y, *xs)
+    rest = isinstance(op, In) and op.count % LANES
+    if not found or not rest:
+        return found
+    last = np.s_[:, -1, :, :, rest:] if op.layout == "NCHW16c" else np.s_[-1, :, :, :, rest:]
+
+    def run(y, *more):
+        found.run(y, *more)
+        y[last] = 0  # where nothing is
+
+    return replace(found, run=run)
+
+
+def pooling(op, y, *xs):
     inside = op.op if isinstance(op, In) else op
     if isinstance(inside, MaxPool2dInput):
         layer = layer_of(op, y, xs[0], *xs)
