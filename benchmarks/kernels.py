@@ -41,6 +41,7 @@ BARS = {  # row: (what it is compared with, at most; the least share of the peak
     "lenet_64": (None, None, 0.85),
     "gradients": (None, None, 0.75),
     "elementwise": ("copy", 1 / 0.85, None),
+    "indirection": (None, None, None),
 }
 
 
@@ -499,10 +500,39 @@ def elementwise(threads):
     )
 
 
-ROWS = {
-    "gemm": gemm, "gemm_int8": gemm_int8, "conv3x3": conv3x3, "conv3x3_int8": conv3x3_int8, "conv_others": conv_others, "depthwise": depthwise, "lenet": lenet,
-    "lenet_gradients": lenet_gradients, "lenet_64": lenet_64, "gradients": gradients, "elementwise": elementwise,
-}  # fmt: skip
+def indirection(threads):
+    """Images in NHWC by an indirection buffer; beside im2col, as NumPy does it, and what both move."""
+    import numpy as np
+
+    import tinyinfer as ti
+    from tinyinfer.core.spec import spec_of
+    from tinyinfer.kernels import indirect
+    from tinyinfer.kernels.kernel import kernel_of
+    from tinyinfer.ops.conv import Conv2d
+    from tinyinfer.ops.layout import In, pack
+
+    for i, o, size, k in (64, 64, 56, 3), (128, 128, 28, 3), (256, 256, 14, 3), (64, 256, 56, 1):
+        x, w = numbers(1, i, size, size), numbers(o, i, k, k, scale=0.05)
+        conv = Conv2d(padding=((k // 2, k // 2),) * 2)
+        wanted = conv.forward(x, w)
+        kernel = kernel_of(conv, *map(spec_of, (wanted, x, w)))
+        room = [np.empty(s.shape, s.dtype) for s in kernel.scratch]
+        plain = partial(kernel.run, np.empty_like(wanted), x, w, *room)
+        by = partial(applied, In(conv, "NHWC", i), ti.State(w))
+        run, (y,), _ = ours(by, pack(x, "NHWC"), layouts=[None])
+        close(y, pack(wanted, "NHWC"))
+        moved = indirect.traffic(conv, x.shape, w.shape).items()
+        told = ", ".join(f"{how} {(t.written + t.read) / 1e6:.1f} MB" for how, t in moved)
+        flops = 2.0 * wanted.size * w[0].size
+        name = f"{k}x{k} {i}->{o}@{size}²"
+        yield Case("indirection", name, run, {"im2col": plain}, flops, chosen=told)
+
+
+def applied(op, weight, x):
+    return op(x, weight)
+
+
+ROWS = {name: globals()[name] for name in BARS}
 
 
 if __name__ == "__main__":

@@ -140,13 +140,22 @@ class Layouts:
             x, layout = shaped(x, x.spec.shape[:4], n), "NCHW"
         count = shape[axis(layout)] if block(layout) else None
         if image_shape(layout, x.spec.shape, count)[axis(self.to)] == 1 and block(self.to):
-            x = x if layout == "NCHW" else made(Reorder(layout, "NCHW", count), (x,), n)
+            x = as_plain(x, layout, count, n)
             return shaped(x, (*x.spec.shape, 1), n), None
         there = Reorder(layout, self.to, count)
         return (x if layout == self.to else made(there, (x,), n)), ZERO
 
 
 PLAIN = Reorder("NCHW", "NCHW")
+
+
+def as_plain(x, layout, count, n) -> Node:
+    """In NCHW; as it was before it was laid out, if it was."""
+    if layout == "NCHW":
+        return x
+    if isinstance(x.op, Reorder) and (x.op.source, x.op.target) == ("NCHW", layout):
+        return x.inputs[0]
+    return made(Reorder(layout, "NCHW", count), (x,), n)
 
 
 def padded(op, paddings):
