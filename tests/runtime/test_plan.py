@@ -522,7 +522,7 @@ def test_the_table():
         "arena of 256 bytes (greedy_by_size, memory order), which is the lower bound; "
         "without taking turns 256"
     )
-    head = "stage step op result kernel in place of where size scratch offset alive"
+    head = "stage step op result kernel why in place of where size scratch offset alive"
     assert " ".join(lines[1].split()) == head
     cells = [line.split() for line in lines[3:]]
     assert cells[0][:4] == ["0", "%0", "matmul", "float32[8,"]
