@@ -260,7 +260,7 @@ import inception
 
 model = inception.build().eval()
 image = ti.randn(1, *inception.input_shape)
-parallel = ti.compile(model, threads=2)
+parallel = ti.compile(model, threads=2, kernels="numpy")
 with ti.no_grad():
     y = parallel(image).numpy()
 show(parallel.plan.order)
@@ -418,7 +418,7 @@ with ti.no_grad():
 show(profile)
 
 # %%
-serial = ti.compile(model)
+serial = ti.compile(model, kernels="numpy")
 spent = {"serial": [], "two threads": []}
 for _ in range(21):
     for name, run in ("serial", serial), ("two threads", parallel):

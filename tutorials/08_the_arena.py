@@ -325,14 +325,15 @@ print(f"{place(v1, 'first_fit').total / lower_bound(v1):.3f} times the bound")
 # %% [markdown]
 # ## To run
 #
-# A plan to run by has some more to tell than the paper. LeNet-5:
+# A plan to run by has some more to tell than the paper. LeNet-5, by NumPy's kernels, each of which
+# does one thing (the fast ones, of lesson 10, keep in registers much of what stands here in memory):
 
 # %%
 import lenet
 
 model = lenet.build().eval()
 images = ti.randn(1, *lenet.input_shape)
-fast = ti.compile(model)
+fast = ti.compile(model, kernels="numpy")
 with ti.no_grad():
     fast(images)
 plan = fast.plan
@@ -423,7 +424,7 @@ assert [*joined.lifetimes.joined.values()] == [[0, 1, 2, 3]]
 import inception
 
 assert joined.arena_bytes < 0.6 * joined.order.peak
-model = ti.compile(inception.build().eval())
+model = ti.compile(inception.build().eval(), kernels="numpy")
 with ti.no_grad():
     model(ti.randn(1, *inception.input_shape))
 print(f"with copies {model.plan.order.peak:,}, joined {model.plan.arena_bytes:,} bytes")
@@ -452,7 +453,7 @@ def step(images, labels):
     return loss
 
 
-fast = ti.compile(step)
+fast = ti.compile(step, kernels="numpy")
 fast(images, labels)
 written = {row.place for row in fast.plan.rows if row.place.startswith("state")}
 print(f"{len(fast.graph.updates)} updates, of which {len(written)} in place:")
