@@ -144,3 +144,15 @@ def test_serves_nothing_else(op, dtype):
     w = Spec((3, 2, 3, 3), np.dtype(dtype))
     y = Spec((1, 3, 3, 3, 16), np.dtype(dtype))
     assert lanes.find(op, y, x, w) is None
+
+
+def test_an_infinite_weight_beside_the_image():
+    """By the definition it meets zeros there; also where a kernel has scratch memory, or a bias."""
+    rng = np.random.default_rng(0)
+    op = In(Conv2d(padding=((1, 1), (1, 1))), "NCHW16n", 16)
+    x = pack(rng.standard_normal((16, 3, 8, 8), np.float32), "NCHW16n")
+    w = rng.standard_normal((16, 3, 1, 1), np.float32)
+    w[3, 1] = np.inf
+    with np.errstate(all="ignore"):
+        assert np.isnan(op.forward(x, w)).any()
+    agrees(lanes.find, op, x, w)

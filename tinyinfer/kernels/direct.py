@@ -29,6 +29,7 @@ from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
 from .reorder import to_lanes, to_planes, turn_line
 from .simd import (
+    ACTIVATIONS,
     BYTES,
     LANES,
     Value,
@@ -44,7 +45,6 @@ from .simd import (
     number,
     read,
     registers,
-    relu,
     select,
     splat,
     store,
@@ -57,7 +57,6 @@ FLOAT = np.dtype("f4")
 FLOATS = Static(bytes=4)
 NOTHING = np.zeros(0, FLOAT)
 ROOM = 256 << 10  # bytes that a strip sees: beside them filters have room in the second cache
-ACTIVATIONS = {"": lambda x: x, "relu": relu}
 
 
 class Geometry(NamedTuple):

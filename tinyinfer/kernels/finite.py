@@ -25,22 +25,22 @@ def is_finite(x) -> bool:
     return zero_times(np.ascontiguousarray(x).reshape(-1)) == 0
 
 
-def guarded(run, op, watched, activation="", pool=False):
+def guarded(run, op, watched, bias=False, activation="", pool=False):
     """`run(y, a, b, ...)` where input number `watched` is finite; else what the definition makes of a, b
-    and a bias, if there is one."""
+    and a bias, if there is one; what comes behind them is scratch memory."""
 
     def safe(y, *xs):
         if is_finite(xs[watched]):
             run(y, *xs)
         else:
-            np.copyto(y, defined(op, activation, pool, *xs))
+            np.copyto(y, defined(op, activation, pool, *xs[: 2 + bias]))
 
     return safe
 
 
 def defined(op, activation, pool, a, b, *bias):
     y = op.forward(a, b)
-    if bias and bias[0].size:
+    if bias:
         y = y + bias[0].reshape(-1, *(1,) * (y.ndim - 2))
     if pool:
         y = (In(HALVES, op.layout, op.count) if isinstance(op, In) else HALVES).forward(y)

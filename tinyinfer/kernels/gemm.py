@@ -24,12 +24,12 @@ from ..core.spec import Spec
 from ..ops.linalg import MatMul
 from ..ops.packed import Columns, Packed
 from . import tile
-from .direct import ACTIVATIONS
 from .gemv import vector_run
 from .kernel import Cost, Kernel, ended, forms, kernel
 from .native import bound, inner, into_another, native
 from .reorder import to_lanes
 from .simd import (
+    ACTIVATIONS,
     BYTES,
     LANES,
     at,

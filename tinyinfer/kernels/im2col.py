@@ -12,7 +12,6 @@ which is a convolution of g, at stride 1, with every s-th of the taps.
 """
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput
 from ..ops.packed import Packed, Rows
 from .columns import copy_columns, forward_grid, gather, input_grids, one_row, stride_of
-from .direct import ACTIVATIONS
+from .finite import guarded
 from .gemm import (
     CACHE,
     FLOAT,
@@ -44,6 +43,7 @@ from .gemm import (
 from .kernel import Cost, Kernel, ended, forms, kernel
 from .native import bound, inner, into_another, native
 from .simd import (
+    ACTIVATIONS,
     BYTES,
     LANES,
     at,
@@ -273,15 +273,7 @@ def find_input(op, y, g, w):
             [run_for(*grid, TURNED) for grid in input_grids(op.conv, y, g, w)],
             [y.shape, g.shape, w.shape],
         )
-        return replace(k, run=partial(run_input, op, k.run))
-
-
-def run_input(op, run, y, g, w, room):
-    """Taps that fall beside g are zeros here, and would be NaN times an infinite weight."""
-    if w.size and np.isfinite(w.max()) and np.isfinite(w.min()):
-        run(y, g, w, room)
-    else:
-        np.copyto(y, op.forward(g, w))
+        return replace(k, run=guarded(k.run, op, 1))  # taps that fall beside g are zeros here
 
 
 @forms(Conv2d)

@@ -74,7 +74,7 @@ def forward(op, images, columns, y, x, w, bias=None, activation="", pool=False):
     found = made(t, work, 2 * prod(y.shape) * prod(w.shape[1:]) << 2 * pool, y, x, w)
     if conv.padding == ((0, 0), (0, 0)):
         return found
-    return replace(found, run=guarded(found.run, op, 1, activation, pool))
+    return replace(found, run=guarded(found.run, op, 1, bias is not None, activation, pool))
 
 
 def backward(op, images, y, g, w):

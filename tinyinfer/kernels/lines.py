@@ -24,6 +24,7 @@ from llvmlite import ir
 from .host import HOST
 from .native import inner, native
 from .simd import (
+    ACTIVATIONS,
     BYTES,
     LANES,
     Value,
@@ -43,7 +44,6 @@ from .simd import (
     micro,
     read_masked,
     registers,
-    relu,
     select,
     shuffled,
     splat,
@@ -54,7 +54,6 @@ from .simd import (
 from .static import Static
 
 MOST = 21  # sums of a tile: with more of them less tiles fit a line
-ACTIVATIONS = {"": lambda x: x, "relu": relu}
 
 # ---- which columns meet which taps -----------------------------------------------------------------
 

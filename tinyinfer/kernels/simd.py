@@ -258,6 +258,9 @@ def relu(x):
     return above(zeros(), x)
 
 
+ACTIVATIONS = {"": lambda x: x, "relu": relu}  # of sums, before they are stored
+
+
 @micro(types.float32)
 def total(x):
     """The sum of all lanes, by halves."""

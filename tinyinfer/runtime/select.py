@@ -163,12 +163,8 @@ def layouts_for(graph):
 
 
 def has_kernel(n) -> bool:
-    """Of its own: else it is better not fused."""
-    return kernel_of_its_own(n.op, n.spec, *[x.spec for x in n.inputs]) is not None
-
-
-def kernel_of_its_own(op, *specs):
-    return next((k for k in kernels_of(op, *specs) if k.cost is not None), None)
+    """In machine code, for all of it: else it is better not fused."""
+    return any(k.cost is not None for k in kernels_of(n.op, n.spec, *[x.spec for x in n.inputs]))
 
 
 class Way:
@@ -193,7 +189,8 @@ class Way:
         specs = n.spec, *[x.spec for x in n.inputs]
         found = self.selection.alternatives(n.op, specs)
         once = len(n.inputs) > 1 and n.inputs[1] in self.fixed
-        return min(found, key=lambda c: c.seconds + self.packing(c, specs, once))
+        found = [replace(c, seconds=c.seconds + self.packing(c, specs, once)) for c in found]
+        return min(found, key=lambda c: c.seconds)
 
     def packing(self, choice, specs, once) -> float:
         """To pack weights takes a while, if they change."""
