@@ -167,7 +167,8 @@ def test_numbers_that_are_none(m, layout):
 
 def test_filters_that_are_none():
     x, w = floats(1, 20, 5, 7), floats(33, 20, 3, 3)
-    w[5, 0, 0, 0] = np.nan
+    w[5, 0, 0, 0], w[17, 3, 1, 1], w[20, 19, 2, 0] = np.nan, np.inf, -np.inf
+    w[17, 4], x[0, 3, 2, 2] = 0, 0  # of which infinity makes NaN
     agrees(SAME, x, w, 4)
     agrees(SAME, x, w, 4, "NCHW16c")
 

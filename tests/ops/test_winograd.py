@@ -198,13 +198,15 @@ def test_the_weights_come_back():
         assert np.allclose(form.unpack(form.forward(w), w.shape), w, rtol=1e-13, atol=1e-13)
 
 
-def test_a_nan_spoils_the_outputs_of_its_tiles():
-    x, w = A(1, 2, 12, 12), A(3, 2, 3, 3)
-    x[0, 0, 6, 1] = np.nan
+def test_what_is_not_finite_takes_the_definition():
     form = Winograd(4, usual_points(4, 3), 1)
-    y = Packed(Conv2d(), form, w.shape)(x, form(w)).numpy()
-    rows, columns = np.isnan(y[0, 0]).nonzero()
-    assert {*rows} == {4, 5, 6, 7} and {*columns} == {0, 1, 2, 3}
+    for where, number in (0, np.nan), (0, -np.inf), (1, np.inf), (1, np.nan):
+        x, w = A(1, 2, 12, 12), A(3, 2, 3, 3)
+        (x, w)[where][0, 0, 2, 1] = number
+        with np.errstate(invalid="ignore"):
+            y, wanted = Packed(Conv2d(), form, w.shape)(x, form(w)).numpy(), Conv2d().forward(x, w)
+        assert not np.isfinite(wanted).all()
+        assert np.allclose(y, wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ lines, and one of outputs n + m.
 NaN and infinity: Winograd's sums spread them over all outputs of a tile. Four of its outputs have all
 sums in them, so that these tell whether there was one, or a number grew too large. Such a tile is
 computed again by the definition, with the filters that p is the transform of: known up to rounding, so
-that below a millionth of the largest in its filter a weight is taken for zero. An infinite weight is
-NaN in p, and in y.
+that below a millionth of the largest in its filter a weight is taken for zero. A filter with an infinite
+weight, or NaN, is kept as it is, and makes NaN of all its sums: so it takes the same way.
 """
 
 from dataclasses import replace
@@ -181,7 +181,9 @@ def find(op, y, x, p, bias=None, activation=""):
     work = x.dtype == p.dtype == FLOAT and work_of(op.op, x, op.shape)
     if not work or not prod(work.x) * prod(work.y) * prod(work.w):
         return None
-    t, g, parts, scratch, cost = planned(work, form, p.shape, bias is not None, activation)
+    t, g, parts, scratch, cost = planned(
+        work, form, p.shape, gradient, bias is not None, activation
+    )
     go = bound(convolve, t, (g,), parts)
     run = go if bias else lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
     far = error(form.m, t.r, form.points)
@@ -220,7 +222,7 @@ class Geometry(NamedTuple):
     split: int
 
 
-def planned(work, form, p, bias, activation):
+def planned(work, form, p, gradient, bias, activation):
     m, r, (images, _, H, W), (_, filters, OH, OW) = form.m, work.w[2], work.x, work.y
     panels, elements, channels, wide = p
     down, across = -(-OH // m), -(-OW // m)
@@ -231,7 +233,7 @@ def planned(work, form, p, bias, activation):
     turned, back = work.source == "NCHW", work.target == "NCHW"
     rows = shape(counts, form.vectors)[0]
     t = tile(rows, form.vectors, ahead=8192, m=m, r=r, points=form.points,
-             turned=int(turned), back=int(back), bias=int(bias), activation=activation)  # fmt: skip
+             turned=int(turned), back=int(back), gradient=int(gradient), bias=int(bias), activation=activation)  # fmt: skip
     (top, _), (left, _) = work.conv.padding
     many = min(images, (lines + down - 2) // down + 1)  # images that a block may have tiles of
     plane = -(-max(counts) // rows) * rows | 1

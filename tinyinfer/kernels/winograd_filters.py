@@ -4,11 +4,12 @@
         for c in channels:
             p[b, :, c] = G w[b : b + 16, c] Gᵀ
 
-In double precision, since the numbers of G are no short ones: so all of U is rounded once.
+In double precision, since the numbers of G are no short ones: so all of U is rounded once. What is not
+finite then is kept as it was.
 """
 
 from functools import cache
-from math import prod
+from math import nan, prod
 
 from ..ops.packed import Turned
 from ..ops.winograd import Winograd, toom_cook
@@ -18,9 +19,25 @@ from .direct import FLOAT, FLOATS
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
 from .reorder import to_lanes
-from .simd import BYTES, at, load, loop, micro, narrow, store, wide, zeros
+from .simd import (
+    BYTES,
+    at,
+    constant,
+    f32x16,
+    fma,
+    is_nan,
+    load,
+    loop,
+    micro,
+    narrow,
+    number,
+    select,
+    store,
+    wide,
+    zeros,
+)
 from .static import Static
-from .winograd_tiles import room, size_of
+from .winograd_tiles import any_lane, room, size_of
 
 
 @cache
@@ -34,10 +51,17 @@ def transform_filters(t, w, u, plane):
     g, n, r = matrix(t.m, t.r, t.points), size_of(t), t.r
     backwards = r * r - 1 if t.turned else 0
     take = lambda k, l: wide(load(w + BYTES * abs(backwards - r * k - l)))
-    columns = [combined(g, [take(k, l) for k in range(r)]) for l in range(r)]
+    columns, sum_ = [combined(g, [take(k, l) for k in range(r)]) for l in range(r)], zeros()
     for p in range(n):
         for q, x in enumerate(combined(g, [column[p] for column in columns])):
-            store(u + plane * (n * p + q), narrow(x))
+            x = narrow(x)
+            store(u + plane * (n * p + q), x)
+            sum_ = fma(x, zeros(), sum_)  # 0, or NaN
+    kept = is_nan(sum_)
+    for _ in loop(select(any_lane(kept), number(1), number(0))):
+        for e in range(n * n):
+            x = load(w + BYTES * abs(backwards - e)) if e < r * r else constant(f32x16.ir, nan)
+            store(u + plane * e, select(kept, x, load(u + plane * e)))
 
 
 @micro

@@ -140,7 +140,8 @@ def scatter(t, tile, y, image, block, i, j):
 
 
 def filters_again(t, p, plane, w):
-    """Sixteen filters r x r, from their transforms at the first points and the last."""
+    """Sixteen filters r x r, from their transforms at the first points and the last; or as they were
+    kept."""
     n, r, (_, _, back) = size_of(t), t.r, matrices(t.m, t.r, t.points)
     row = lambda e: e if e < r - 1 else n - 1
     column = lambda e: select(e < r - 1, e, number(n - 1))
@@ -151,13 +152,16 @@ def filters_again(t, p, plane, w):
     largest = zeros()
     for x in map(load, places):
         largest = maximum(largest, size(x))
-    for place in places:
+    kept = is_nan(load(p + plane * (n * n - 1)))
+    for k, place in enumerate(places):
         x = load(place)
-        store(place, select(size(x) < largest * 1e-6, zeros(), x))
+        x = select(size(x) < largest * 1e-6, zeros(), x)
+        store(place, select(kept, load(p + plane * k), x))
 
 
-def add_taps(t, x, w, y):
-    """y[i, j] += x[i + k, j + l] w[k, l], of one channel: numbers of x lie a vector apart."""
+def add_taps(t, x, w, y, meets):
+    """y[i, j] += x[i + k, j + l] w[k, l], of one channel: numbers of x lie a vector apart. What of w
+    an x in this row and column `meets`."""
     n, r = size_of(t), t.r
     w = [load(w + BYTES * k) for k in range(r * r)]
     for i in loop(t.m):
@@ -167,7 +171,7 @@ def add_taps(t, x, w, y):
             for k in range(r):
                 for l in range(r):
                     one = broadcast(x + i * (BYTES * n) + j * BYTES + BYTES * (n * k + l))
-                    y_ = fma(one, w[k * r + l], y_)
+                    y_ = fma(one, meets(i + k, j + l, w[k * r + l]), y_)
             store(place, y_)
 
 
@@ -176,6 +180,13 @@ def by_definition(t, x, blocks, image, i, j, p, bias, rest, y):
     """A tile of outputs, from the inputs at (i, j), and 16 of the filters p; `rest` of them are left:
     in the other lanes NaN would spread."""
     line, inputs, w = BYTES * t.vectors, stack(size_of(t) ** 2), stack(t.r**2)
+
+    def meets(p, q, w):
+        """Zeros beside an image are multiplied too, and those beside a gradient are not."""
+        row, column, seen = i + p, j + q, Images(*x)
+        inside = (row >= 0) & (row < seen.height) & (column >= 0) & (column < seen.width)
+        return select(inside, w, zeros()) if t.gradient else w
+
     places = lambda: (y + k * BYTES for k in loop(t.m**2))
     for place in places():
         store(place, bias)
@@ -183,6 +194,6 @@ def by_definition(t, x, blocks, image, i, j, p, bias, rest, y):
         gather(t, x, image, c, i, j, inputs)
         for lane in loop(LANES):
             filters_again(t, p + (c * LANES + lane) * line, blocks * (LANES * line), w)
-            add_taps(t, inputs + lane * 4, w, y)
+            add_taps(t, inputs + lane * 4, w, y, meets)
     for place in places():
         store(place, select(first_lanes(rest), end(t, load(place)), zeros()))

@@ -25,8 +25,9 @@ with n, for values at large points, and differences of them, are far larger than
 Infinity is the best of them: a value there is the highest coefficient.
 
 It is not for strides, dilations or filters that are not square. An infinity or a NaN in a tile
-spoils all of its outputs, since it is multiplied by zeros, too. And where there are few channels or
-few pixels, the transforms cost more than the products that they save.
+would spoil all of its outputs, since it is multiplied by zeros, too: such tiles take the definition.
+And where there are few channels or few pixels, the transforms cost more than the products that they
+save.
 
 S. Winograd, Arithmetic complexity of computations, SIAM 1980; A. Lavin, S. Gray, Fast algorithms
 for convolutional neural networks, 2015, arXiv 1509.09308; B. Barabasz, A. Anderson, K. Soodhalter,
@@ -164,7 +165,8 @@ def convolve(x, u, m, r, points, padding, keep_v=lambda v: v, keep_m=lambda m: m
 class Winograd(Form):
     """Filters (o, c, r, r) as U = G w Gᵀ, for tiles of m x m outputs, in panels of 16 `vectors`
     filters: p[o', n e + f, c, v] = U[16 vectors o' + v, c, e, f], with channels up to a multiple of
-    16. They are computed in double precision, and rounded once."""
+    16. They are computed in double precision, and rounded once. Where that is not finite, a filter is
+    kept as it is, in the first r r elements, and the others are NaN."""
     m: int
     points: tuple[float, ...]
     vectors: int
@@ -182,11 +184,15 @@ class Winograd(Form):
         return Spec((-(-o // wide), n * n, -(-c // 16) * 16, wide), w.dtype)
 
     def forward(self, w):
-        wide = 16 * self.vectors
-        u = filters(w, self.m, self.points).astype(w.dtype)
-        u = filled(filled(u, 2, 16), 3, wide)
-        n, _, c, o = u.shape
-        return np.ascontiguousarray(u.reshape(n * n, c, o // wide, wide).transpose(2, 0, 1, 3))
+        o, c, r, _ = w.shape
+        wide, n = 16 * self.vectors, self.m + r - 1
+        with np.errstate(invalid="ignore", over="ignore"):
+            u = filters(w, self.m, self.points).astype(w.dtype).reshape(n * n, c, o)
+        kept = ~np.isfinite(u).all(0)
+        u[:, kept] = np.nan
+        u[:r * r, kept] = w.transpose(2, 3, 1, 0).reshape(r * r, c, o)[:, kept]
+        u = filled(filled(u, 1, 16), 2, wide)
+        return np.ascontiguousarray(u.reshape(*u.shape[:2], -(-o // wide), wide).transpose(2, 0, 1, 3))
 
     def flops(self, u, w):
         o, c, r, _ = w.shape
@@ -202,9 +208,11 @@ class Winograd(Form):
 
     def unpack(self, p, shape):
         """w, but for rounding errors: a filter has fewer numbers than its transform."""
-        _, g, _ = transforms(self.m, shape[2], self.points)
-        w = both_ways(np.linalg.pinv(g), self.elements(p, shape))
-        return w.transpose(3, 2, 0, 1).astype(p.dtype)
+        o, c, r, _ = shape
+        (_, g, _), u = transforms(self.m, r, self.points), self.elements(p, shape)
+        w = both_ways(np.linalg.pinv(g), np.nan_to_num(u))
+        kept = u.reshape(len(g) ** 2, c, o)[:r * r].reshape(r, r, c, o)
+        return np.where(np.isnan(u[-1, -1]), kept, w).transpose(3, 2, 0, 1).astype(p.dtype)
 
     def carry_out(self, op, x, p, shape):
         if isinstance(op, In):
@@ -212,6 +220,8 @@ class Winograd(Form):
         if (op.stride, op.dilation, op.groups) != ((1, 1), (1, 1), 1):
             raise ArgumentError(f"winograd: stride, dilation and groups must be 1, and not as in {op}")
         u = self.elements(p, shape)
+        if not (np.isfinite(x).all() and np.isfinite(u).all()):
+            return op.forward(x, self.unpack(p, shape))
         return convolve(x, u, self.m, shape[2], self.points, op.padding)
 
 
