@@ -71,8 +71,9 @@ def more(parser):
 
 
 def measured(case, rounds) -> dict:
-    """Medians. Each rival runs once for nothing before it is timed, so that it finds its own numbers
-    in the caches; short ones many times in a row."""
+    """Medians. Each rival runs as often for nothing before it is timed, so that it finds its own numbers
+    in the caches: after another one has moved much it takes milliseconds until they are there again.
+    Short ones run many times in a row."""
     rivals = {"tinyinfer": case.ours, **case.peers}
     if case.flops:
         rivals["peak"] = peak_loop(case.flops, case.integer)
@@ -80,7 +81,8 @@ def measured(case, rounds) -> dict:
     times = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, run in rivals.items():
-            run()
+            for _ in range(turns[name]):
+                run()
             start = time.perf_counter()
             for _ in range(turns[name]):
                 run()
@@ -95,11 +97,11 @@ def measured(case, rounds) -> dict:
     }  # fmt: skip
 
 
-def turns_of(run, least=5e-4):
+def turns_of(run, least=2e-3):
     run()
     start = time.perf_counter()
     run()
-    return max(1, min(200, int(least / (time.perf_counter() - start + 1e-9))))
+    return max(1, min(1000, int(least / (time.perf_counter() - start + 1e-9))))
 
 
 def peak_loop(flops, integer):
