@@ -290,8 +290,10 @@ def planned(work, form, p, x, **how) -> Plan:
     fetched = turned or signed or work.conv.padding != ((0, 0), (0, 0))
     pixel = form.block * cell
     g = geometry(work, pixel, form.block, p.shape, rows_for)
-    rows = rows_for(g.across)
-    t = tile.tile(rows, form.vectors, work.conv.stride[1] * pixel, min(4, pixel // 4), integer, ahead=4096,
+    rows, steps = rows_for(g.across), min(4, pixel // 4)
+    if form.block == work.conv.dilation[1] == 1 and work.w[3] <= 16:
+        steps = work.w[3]  # a line of the filter is written out
+    t = tile.tile(rows, form.vectors, work.conv.stride[1] * pixel, steps, integer, ahead=4096,
                   bytes=cell, block=form.block, turned=int(turned), back=int(back), fetched=int(fetched),
                   signed=int(signed), **how)  # fmt: skip
     flops = 2 * prod(p.shape) * g.images * g.down * -(-g.across // rows) * rows
