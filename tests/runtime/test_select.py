@@ -177,3 +177,20 @@ def test_the_first_convolution_reads_the_image_as_it_came():
     assert np.allclose(
         back.numpy() + conv.bias.numpy().reshape(-1, 1, 1), conv(x).numpy(), atol=1e-5
     )
+
+
+@pytest.mark.parametrize("c, o, h, k", [(1, 6, 28, 5), (3, 8, 224, 3), (64, 64, 28, 3)])
+def test_what_ends_a_convolution_leaves_its_kernel(c, o, h, k, monkeypatch):
+    """Among those that take weights as they are: packing is chosen before."""
+    monkeypatch.setattr(selecting, "machine", lambda: ASSUMED)
+    x, w, b = ti.ones(1, c, h, h), ti.ones(o, c, k, k), ti.ones(o, 1, 1)
+
+    def names(fn):
+        with ti.no_grad():
+            graph = select(
+                ti.optimize(ti.trace(fn, x, w, b), ["strip"]), Selection(), layouts=[None]
+            )
+        return [Selection().kernel(n).name for n in Plan(graph, selection=Selection()).values.work]
+
+    ended = lambda x, w, b: (ti.conv2d(x, w) + b).relu()
+    assert names(ended) == names(lambda x, w, b: ti.conv2d(x, w))

@@ -1,5 +1,5 @@
 """All kernels in machine code. They are loaded when the first kernel is looked for: Numba takes a
-while. Of several for one op the last one is asked first."""
+while."""
 
 from ..ops.conv import Conv2d, Conv2dInput
 from ..ops.integer import QLinearConv, QLinearMatMul

@@ -18,10 +18,16 @@ from ..ops.wrapped import Wrapped
 class Cost:
     """What a kernel takes, for a guess at its time."""
 
-    flops: float  # that it really does, not those of the definition; of bytes, operations
+    flops: float  # that it carries out: Winograd less than the definition, tiles that are not full more
     bytes: float  # that go through memory, or through the last cache
     efficiency: float = 0.9  # which part of the peak it reaches, where memory does not hold it up
-    integer: bool = False  # the peak is that of bytes
+    integer: bool = False  # operations on bytes, of which the peak is another
+
+    @property
+    def work(self) -> float:
+        """To compare kernels where no machine was measured: most do ten operations in the time of a
+        byte."""
+        return self.flops / self.efficiency + 10 * self.bytes
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ KERNELS = {}  # type of op -> functions that may have a kernel for it
 
 def kernel(*ops):
     """Make `find(op, y, *xs)`, of specs, serve these types of ops, or ops in others: (In, Conv2d). It
-    gives a Kernel; or None, where it cannot. Of several the last one is asked first."""
+    gives a Kernel; or None, where it cannot. All that are found are compared; of those by NumPy the last
+    one counts."""
 
     def register(find):
         for op in ops:
@@ -70,13 +77,14 @@ def ended(*ops, pool=False):
 
 
 def ended_kernel(op, *specs, bias, activation, pool) -> Kernel | None:
-    for kind in kinds_of(op):
-        for find, pools in ENDS.get(kind, ()):
-            if pools or not pool:
-                more = {"pool": True} if pool else {}
-                if found := find(op, *specs, bias=bias, activation=activation, **more):
-                    return found
-    return None
+    """The one of least work. It stands for its op in a graph where what is best without an end is
+    chosen already: so the machine is not asked again."""
+    more = {"bias": bias, "activation": activation} | ({"pool": True} if pool else {})
+    finds = [
+        find for kind in kinds_of(op) for find, pools in ENDS.get(kind, ()) if pools or not pool
+    ]
+    found = filter(None, (find(op, *specs, **more) for find in finds))
+    return min(found, key=lambda k: k.cost.work, default=None)
 
 
 FORMS = {}  # type of op -> functions that give forms in which its weights may lie
