@@ -261,7 +261,7 @@ def test_a_change_in_any_file_of_the_kernels_makes_it_stale(empty_disk, other_ke
 def test_people_are_told_when_compiling_takes_long(empty_disk, monkeypatch, capsys):
     monkeypatch.setattr(here, "SLOW", 0)
     assert compiled_anew()
-    assert capsys.readouterr().err == "compiling plain ...\n"
+    assert capsys.readouterr().err == "compiling test_native.plain ...\n"
 
 
 def test_and_only_then(empty_disk, monkeypatch, capsys):

@@ -3,6 +3,10 @@
 A kernel is a function f(t, part, parts, y, *xs, *scratch, *numbers): t are numbers known to the
 compiler, the arrays lie in memory without gaps, and this call does one part of the result. What is
 summed is never split, so the result does not depend on how many threads there are.
+
+`bound` passes arrays; `bound_several` passes addresses, so that one machine code serves any shape. Both
+read NumPy's object as it lies, and count no references. Where there are gaps, they raise BufferError,
+and copies without gaps are made.
 """
 
 import hashlib
@@ -19,6 +23,7 @@ from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
 from numba.core.datamodel import models
 from numba.extending import NativeValue, intrinsic, register_model, unbox
+from numba.np.arrayobj import populate_array
 
 from .static import Static
 
@@ -47,9 +52,10 @@ def inner(f):
 
 @cache
 def sources() -> str:
-    """Of all kernels: for one of them Numba sees only that its own file has changed, not what it
-    is made of."""
-    text = b"".join(p.read_bytes() for p in sorted(HERE.glob("*.py")))
+    """A hash of all that kernels are made from: Numba looks only at a kernel's own file, not at what
+    that imports."""
+    paths = *HERE.glob("*.py"), *HERE.parent.glob("ops/*.py")
+    text = b"".join(p.read_bytes() for p in sorted(paths))
     return hashlib.sha256(text).hexdigest()
 
 
@@ -64,17 +70,15 @@ def bound(f, t=NOTHING, numbers=(), parts=1):
 def bound_several(f, t, numbers, parts=1):
     """run(y, *xs): f(t, part, parts, ys, xs, numbers), of any number of arrays, in tuples; y is an
     array, or a tuple of them."""
-    one, numbers = Bound(f, t, (), parts), tuple(numbers)
+    one = Bound(f, t, (tuple(numbers),), parts)
 
     def run(y, *xs):
         ys = y if type(y) is tuple else (y,)
         for x in ys + xs:
             if type(x) is not np.ndarray:  # machine code relies on it
                 return run(tuple(map(np.asarray, ys)), *map(np.asarray, xs))
-        if one.call is None:
-            one.call = one.compiled((ys, xs, numbers))
         try:
-            one.call(ys, xs, numbers)
+            one.run(ys, xs)
         except BufferError:
             run_around(run, ys, xs)
 
@@ -84,45 +88,46 @@ def bound_several(f, t, numbers, parts=1):
 def run_around(run, ys, xs):
     """Where there are gaps, in arrays without."""
     there = tuple(map(contiguous, ys))
-    run(there, *map(contiguous, xs))
+    run(there if len(there) > 1 else there[0], *map(contiguous, xs))
     for y, made in zip(ys, there):
         if made is not y:
             np.copyto(y, made)
 
 
 def contiguous(x):
-    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
+    return np.asarray(x, order="C")
 
 
 class Bound:
     def __init__(self, f, t, numbers, parts):
-        self.f, self.t, self.numbers, self.parts = f, t, numbers, parts
+        self.f, self.t, self.parts = f, t, parts
+        self.numbers = tuple(contiguous(x) if isinstance(x, np.ndarray) else x for x in numbers)
         self.call = None
 
     def __call__(self, y, *xs):
-        if not y.flags.c_contiguous:
-            return into_another(self, y, xs)
-        args = y, *[contiguous(x) for x in xs]
+        try:
+            self.run(y, *xs)
+        except BufferError:
+            run_around(self, (y,), xs)
+
+    def run(self, *arrays):
         if self.call is None:
-            self.call = self.compiled(args)
-        self.call(*args, *self.numbers)
+            self.call = self.compiled(arrays)
+        self.call(self.t, 0, self.parts, *arrays, *self.numbers)
 
     def compiled(self, arrays):
         """What of Numba's code is called. That does not look at types again."""
-        given = *map(kind_of, arrays), *map(numba.typeof, self.numbers)
+        given = tuple(map(kind_of, (*arrays, *self.numbers)))
         kinds = (self.t.type, types.intp, types.intp, *given)
-        call, t, parts = entry(self.f, kinds), self.t, self.parts
-        if parts == 1:
-            return lambda *args: call(t, 0, 1, *args)
-        address = self.f.overloads[kinds].library.get_pointer_to_function(
-            self.f.overloads[kinds].fndesc.llvm_func_name
-        )
-        split = entry(
-            split_among_threads,
-            (types.intp, self.t.type, types.intp, types.Tuple(flat_kinds(given))),
-        )
+        call = entry(self.f, kinds)
+        if self.parts == 1:
+            return call
+        library, made = self.f.overloads[kinds].library, self.f.overloads[kinds].fndesc
+        address = library.get_pointer_to_function(made.llvm_func_name)
+        several = types.intp, self.t.type, types.intp, types.Tuple(flat_kinds(given))
+        split = entry(split_among_threads, several)
 
-        def on_several(*args):
+        def on_several(t, first, parts, *args):
             with LAUNCHING:
                 split(address, t, parts, tuple(flat(args)))
 
@@ -139,9 +144,15 @@ def into_another(run, y, xs):
 
 
 def kind_of(x):
-    if isinstance(x, tuple):
+    if isinstance(x, np.ndarray):
+        return Borrowed(numba.from_dtype(x.dtype), x.ndim, "C")
+    if type(x) is tuple:
         return types.Tuple([types.intp if isinstance(each, int) else memory for each in x])
-    return types.Array(numba.from_dtype(x.dtype), x.ndim, "C")
+    return numba.typeof(x)
+
+
+class Borrowed(types.Array):
+    """An array without gaps, that somebody else keeps while a kernel runs."""
 
 
 class Memory(types.Type):
@@ -152,29 +163,57 @@ class Memory(types.Type):
 
 
 memory = Memory()
+register_model(Borrowed)(models.ArrayModel)
 
 
 @register_model(Memory)
 class MemoryModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, ir.IntType(64))
+        super().__init__(manager, kind, i64)
 
 
 GAPS = "BufferError", "an array with gaps"
+i64 = ir.IntType(64)
+
+
+def member(c, x, i, kind=i64):
+    """Of NumPy's object x: after what every object begins with there are the address of the numbers, how
+    many dimensions, their sizes, their strides, two more words, and flags."""
+    place = c.builder.gep(x, [ir.Constant(i64, object.__basicsize__ + 8 * i)])
+    return c.builder.load(c.builder.bitcast(place, kind.as_pointer()))
+
+
+def with_gaps(c, x):
+    """Whether it has, which is an error then."""
+    b = c.builder
+    gaps = b.not_(b.trunc(member(c, x, 6, ir.IntType(32)), ir.IntType(1)))
+    with b.if_then(gaps, likely=False):
+        c.pyapi.err_set_string("PyExc_" + GAPS[0], GAPS[1])
+    return gaps
 
 
 @unbox(Memory)
 def unbox_memory(kind, x, c):
-    """NumPy's objects are a struct: what every object begins with, the address of the numbers, five
-    more words, and flags, of which the first says that there are no gaps."""
-    b = c.builder
-    field = lambda i, kind: b.load(b.bitcast(b.gep(x, [at(i)]), kind.as_pointer()))
-    at = lambda i: ir.Constant(ir.IntType(64), object.__basicsize__ + 8 * i)
-    flags = field(6, ir.IntType(32))
-    gaps = b.not_(b.trunc(flags, ir.IntType(1)))
-    with b.if_then(gaps, likely=False):
-        c.pyapi.err_set_string("PyExc_" + GAPS[0], GAPS[1])
-    return NativeValue(field(0, ir.IntType(64)), is_error=gaps)
+    return NativeValue(member(c, x, 0), is_error=with_gaps(c, x))
+
+
+@unbox(Borrowed)
+def unbox_borrowed(kind, x, c):
+    """Nobody counts who holds it."""
+    b, size = c.builder, c.context.get_abi_sizeof(c.context.get_data_type(kind.dtype))
+    made = c.context.make_array(kind)(c.context, b)
+    sizes = member(c, x, 2, i64.as_pointer())
+    shape = [b.load(b.gep(sizes, [ir.Constant(i64, i)])) for i in range(kind.ndim)]
+    strides = [ir.Constant(i64, size)]
+    for n in shape[:0:-1]:
+        strides.insert(0, b.mul(strides[0], n))
+    count = ir.Constant(i64, 1)
+    for n in shape:
+        count = b.mul(count, n)
+    nothing = c.context.get_constant_null(types.MemInfoPointer(types.voidptr))
+    numbers = b.inttoptr(member(c, x, 0), made.data.type)
+    populate_array(made, numbers, shape, strides[: kind.ndim], size, nothing)
+    return NativeValue(made._getvalue(), is_error=with_gaps(c, x))
 
 
 def flat(args):
@@ -229,11 +268,15 @@ def split_among_threads(address, t, parts, args):
         call_at(address, t, part, parts, args)
 
 
+def full_name(f):
+    return f"{f.__module__.rpartition('.')[2]}.{f.__name__}"
+
+
 class told:
     """While it is open; if that takes long."""
 
     def __init__(self, f):
-        self.timer = Timer(SLOW, lambda: print(f"compiling {f.__name__} ...", file=sys.stderr))
+        self.timer = Timer(SLOW, lambda: print(f"compiling {full_name(f)} ...", file=sys.stderr))
 
     def __enter__(self):
         self.timer.daemon = True
