@@ -9,7 +9,7 @@ is signed, and 128 times the sum of s is added.
 from llvmlite import ir
 
 from .host import HOST
-from .simd import LANES, Value, builder, call, cast, i8, i16, i32, i32x16, micro, shuffled
+from .simd import LANES, Value, builder, call, cast, i8, i16, i32, shuffled
 
 
 def dot4(acc, u, s, by=None) -> Value:
@@ -75,8 +75,3 @@ BY = {
     "pairs": (pairs, HOST.lanes),
     "plain": (plain, HOST.lanes),
 }
-
-
-@micro(i32x16)
-def dot_bytes(acc, u, s):
-    return dot4(acc, u, s)

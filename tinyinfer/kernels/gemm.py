@@ -1,18 +1,19 @@
 """C = A B in float32.
 
-    for block in range(0, rows, some):               # so many that A[block] takes half of the second cache
+    for block in range(0, rows, some):               # so many that A[block] takes most of the second cache
         pack A[block]                                # to (k / 16, some, 16)
         for panel in range(0, columns, 32):
-            pack B[:, panel]                         # to (k, 32); if it was not given so
+            pack B[:, panel]                         # to (k, 32), if it does not come so
             for tile in block:                       # 14 rows, or as the registers allow
                 sums = bias
                 for i in range(k):                   # in registers
                     sums += A[tile, i] * B[i, panel]
                 C[tile, panel] = activation(sums)
 
-What is packed lies in the order in which it is read. The sum over k is not split. The last tile of
-rows overlaps the one before; the last panel is copied from a tile of its own. A row by a matrix, and a
-matrix by a column, are below: they take as long as it takes to read the matrix once.
+What is packed lies in the order in which it is read; panels are packed some at a time. Threads do not
+split the sum over k. The last tile of rows overlaps the one before; the last panel is copied from a
+tile of its own. A row by a matrix, and a matrix by a column, are in gemv.py: they take as long as it
+takes to read the matrix once.
 """
 
 from functools import cache
@@ -55,7 +56,6 @@ SHIFT = WIDE.bit_length() - 1
 CACHE = 1 << 20  # bytes of the second one
 # For Numba a number that it knows would be a type of its own, and `pack` compiled once more for it.
 NOTHING, NEAR, FAR = np.int64(0), np.int64(BYTES), np.int64(LINE)
-SOON = 16  # lines of a matrix that is packed, and
 AHEAD = 8192  # bytes of what is packed, that are asked for before they are needed
 FLOAT = np.dtype("f4")
 FLOATS = Static(bytes=4, back=0)
@@ -138,33 +138,40 @@ def put_some(t, c, row, columns, x):
 # ---- packing ---------------------------------------------------------------------------------------
 
 
+BAND = 4  # rows that are packed at a time: so many runs of memory the machine foresees
+
+
 @micro
-def pack_rows(x, pitch, rows, columns, to, plane, line):
-    for j in loop(columns + (WIDE - 1) >> SHIFT):
-        from_, to_ = x + LINE * j, to + plane * VECTORS * j
-        left = columns - WIDE * j
-        full = select(left >= WIDE, rows, number(0))
-        for r in loop(full):
-            prefetch(from_ + pitch * (r + SOON))
-            for v in range(VECTORS):
-                store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))
-        for r in loop(rows, full):
-            for v in range(VECTORS):
-                some = load_some(from_ + pitch * r + BYTES * v, left - LANES * v)
-                store(to_ + plane * v + line * r, some)
+def pack_rows(x, pitch, rows, columns, to, plane, line, panel):
+    for band in loop(rows, step=BAND):
+        end = rows - band
+        end = select(end < BAND, end, number(BAND))
+        for j in loop(columns + (WIDE - 1) >> SHIFT):
+            from_, to_ = x + pitch * band + LINE * j, to + panel * j + line * band
+            left = columns - WIDE * j
+            full = select(left >= WIDE, end, number(0))
+            for r in loop(full):
+                for v in range(VECTORS):
+                    store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))
+            for r in loop(end, full):
+                for v in range(VECTORS):
+                    some = load_some(from_ + pitch * r + BYTES * v, left - LANES * v)
+                    store(to_ + plane * v + line * r, some)
 
 
 @inner
-def pack(x, turned, height, width, row, rows, column, columns, to, plane, line):
+def pack(x, turned, height, width, row, rows, column, columns, to, plane, line, panel):
     """Of a matrix (height, width) these rows and columns: to[j, r, l] = x[row + r, column + 16 j + l].
-    `turned`: it lies by columns. Planes j are written VECTORS at a time."""
+    `turned`: it lies by columns. Planes j lie in panels of VECTORS."""
     if turned:
         x, pitch = x + 4 * (column * height + row), 4 * height
         for j in range(0, columns, LANES):
-            to_lanes(FLOATS, x + pitch * j, pitch, min(LANES, columns - j), to + plane * (j // LANES),
-                     line, LANES, rows, 0, (rows + 15) // LANES)  # fmt: skip
+            to_lanes(FLOATS, x + pitch * j, pitch, min(LANES, columns - j),
+                     to + panel * (j // WIDE) + plane * (j % WIDE // LANES), line, LANES, rows, 0,
+                     (rows + 15) // LANES)  # fmt: skip
     else:
-        pack_rows(x + 4 * (row * width + column), 4 * width, rows, columns, to, plane, line)
+        x = x + 4 * (row * width + column)
+        pack_rows(x, 4 * width, rows, columns, to, plane, line, panel)
 
 
 # ---- the loops -------------------------------------------------------------------------------------
@@ -210,19 +217,19 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
             row = min(block, m - rows)
             x = at(a, from_a[i])
             if m > 1:
-                pack(x, left, m, k, row, rows, NOTHING, k, packed, plane, NEAR)
+                pack(x, left, m, k, row, rows, NOTHING, k, packed, plane, NEAR, VECTORS * plane)
                 x = packed
             for j in range(start, stop):
                 column, z = j * WIDE, at(b, from_b[i])
-                there, apart = panel + (j - start) % kept * k * LINE, LINE
+                place = (j - start) % kept
+                there, apart = panel + place * k * LINE, LINE
                 if right == GIVEN:
                     there = z + 4 * column * k
                 elif right == THERE and n - column >= WIDE:
                     there, apart = z + 4 * column, 4 * n
-                elif kept == 1 or block == top:
-                    pack(
-                        z, turned, k, n, NOTHING, k, column, min(WIDE, n - column), there, NEAR, FAR
-                    )
+                elif place == 0 and (block == top or kept < stop - start):
+                    columns = min(min(j + kept, stop) * WIDE, n) - column
+                    pack(z, turned, k, n, NOTHING, k, column, columns, panel, NEAR, FAR, k * LINE)
                 panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
                                at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip
 
@@ -257,16 +264,20 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
     lengths = len(from_a), -(-m // t.rows), -(-n // WIDE)
     by = lengths.index(max(lengths))
     parts = parts_for(flops, lengths[by])
-    some = max(1, CACHE // 2 // max(1, 4 * k) // t.rows) * t.rows
-    once = m <= some or by == 1 and m <= some * parts
-    kept = 0 if given else 1 if once else -(-lengths[2] // (parts if by == 2 else 1))
+    tiles = -(-lengths[1] // (parts if by == 1 else 1))  # of a part
+    blocks = -(-tiles // max(1, CACHE * 5 // 8 // max(1, 4 * k) // t.rows)) or 1
+    some = max(1, -(-tiles // blocks)) * t.rows
+    kept = 0 if given else -(-lengths[2] // (parts if by == 2 else 1))
+    if blocks == 1:
+        kept = min(kept, max(1, CACHE // 4 // max(1, k * LINE)))
     room = t.rows * WIDE + planes.py_func(k) * LANES * (min(some, m) | 1) + kept * k * WIDE
 
     def run_for(left, right):
         if not (given or bias or activation) and 1 in (m, n):
             return vector_run(from_a, from_b, m, k, n, left, right)
         right = GIVEN if given else TURNED if right else THERE if m <= 2 * t.rows else ROWS
-        return bound(gemm, t, (from_a, from_b, m, k, n, left, right, by, some, max(1, kept)), parts)
+        at_once = 1 if right == THERE else max(1, kept)
+        return bound(gemm, t, (from_a, from_b, m, k, n, left, right, by, some, at_once), parts)
 
     bytes_ = 4 * (m * k + (2 - given) * k * n + m * n) * len(from_a)  # a right factor is packed
     wanted = m * n / max(1, lengths[1] * t.rows * lengths[2] * WIDE)  # of what is computed
@@ -312,7 +323,6 @@ def as_matrix(x):
     return x if x.ndim == 2 else x.reshape(1, -1)
 
 
-@ended(MatMul)
 @ended(MatMul)
 @kernel(MatMul)
 def find(op, y, a, b, bias=None, activation=""):

@@ -183,7 +183,8 @@ def pack_filters(t, w, how, kinds, g, group, k, top, bottom, to, size):
         o = min(i * t.rows, g.filters - t.rows)
         if how == ROWS:
             pack(at(w, group * g.filters * k), NOTHING, g.filters, k, o, np.int64(t.rows), NOTHING, k,
-                 to + size * i, np.int64(BYTES * t.rows), NEAR)  # fmt: skip
+                 to + size * i, np.int64(BYTES * t.rows), NEAR,
+                 np.int64(LINE * t.rows))  # fmt: skip
         else:
             turn_filters(t, w, kinds, g, group, o, to + size * i)
 

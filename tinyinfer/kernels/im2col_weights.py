@@ -25,6 +25,7 @@ from .gemm import (
     FLOATS,
     LINE,
     NEAR,
+    NOTHING,
     WIDE,
     narrow_product,
     pack,
@@ -143,7 +144,7 @@ def turn(g, d, group, filters, cut, to):
     for n in range(first, last):
         image = at(d, (n * g.groups + group) * g.filters * size)
         pack(image, TURNED, size, g.filters, top * g.columns + left, pixels, filters,
-             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, NEAR, FAR)  # fmt: skip
+             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, NEAR, FAR, NOTHING)  # fmt: skip
 
 
 @native

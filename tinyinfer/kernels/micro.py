@@ -12,8 +12,14 @@
 What a micro-kernel gets are Values: numbers that the machine will have; of an array its address, and
 of a tuple a list. Their operators write LLVM's instructions; vectors have 16 lanes on every CPU, and
 LLVM keeps one in a register of 64 bytes, two of 32 or four of 16, so that layouts are the same
-everywhere. `for k in loop(n)` is a loop of the machine; what it changes lives in `registers([...])`.
-Addresses are numbers of bytes. Nothing is checked.
+everywhere. Addresses are numbers of bytes. Nothing is checked.
+
+`for k in loop(n)` is a loop of the machine, whose body is written once: `x = x + 1` in it would not go
+round with it. What it changes lives in registers:
+
+        sums = registers([zeros()])
+        for k in loop(n):
+            sums[0] = sums[0] + load(a + 64 * k)
 """
 
 import operator
@@ -99,6 +105,7 @@ def micro(returns=None):
             return context.get_dummy_value() if returns is None else y.ir
 
         scope = {"codegen": codegen, "types_of": lambda *xs: result(*map(plain, xs))}
+        # Numba reads the names of the arguments: so the function is made with them.
         exec(f"def {write.__name__}(typing, {names}): return types_of({names}), codegen", scope)
         typed = scope[write.__name__]
         typed.__module__, typed.__doc__ = write.__module__, write.__doc__

@@ -1,5 +1,6 @@
-"""How many threads NumPy's products of matrices take. The library decides for itself, by the number
-of cores: too many for the matrices of small networks, and disastrous where others use the cores."""
+"""How many threads a step takes: into how many parts a kernel is split, and how many NumPy's products
+of matrices may use. Its library decides for itself, by the number of cores: too many for the matrices of
+small networks, and disastrous where others use the cores."""
 
 import sys
 from functools import lru_cache
@@ -19,9 +20,8 @@ def set_num_threads(n: int):
     chosen_threads.stay(dict.fromkeys(libraries(), chosen))
 
 
-GRAIN = (
-    4e6  # operations that a part should have at least: it costs some microseconds to hand it over
-)
+# Operations that a part should have at least: it costs some microseconds to hand it over.
+GRAIN = 4e6
 
 
 def parts(operations, most) -> int:

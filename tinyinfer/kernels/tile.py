@@ -75,12 +75,6 @@ def none(t) -> registers:
     return registers([zeros(vector_of(t))] * (t.rows * t.vectors))
 
 
-def line(t, address) -> registers:
-    """The line of vectors there, in every row: a bias."""
-    vectors = [read(address + BYTES * v, vector_of(t)) for v in range(t.vectors)]
-    return registers(vectors * t.rows)
-
-
 def multiply(t, sums, a, b, steps=None, apart=None):
     """sums += A B. The numbers of a row of A lie four bytes apart; the lines of B one after the other, or
     so many bytes apart."""
