@@ -29,7 +29,7 @@ from . import threads
 from .host import HOST
 from .kernel import Cost, Kernel, forms, kernel
 from .native import bound, native
-from .reorder import to_lanes
+from .reorder import FLOATS, to_lanes
 from .simd import (
     BYTES,
     LANES,
@@ -56,8 +56,6 @@ from .simd import (
     zeros,
 )
 from .static import Static, StaticType
-
-WORDS = Static(bytes=4, back=0)
 
 # ---- a tile ----------------------------------------------------------------------------------------
 
@@ -220,7 +218,8 @@ def lay_side_by_side(t, part, parts, p, w, filters):
 
 
 def packing(shape):
-    return bound(lay_side_by_side, WORDS, shape[:1])
+    """Words are moved as floats are."""
+    return bound(lay_side_by_side, FLOATS, shape[:1])
 
 
 WITH_PANELS = {BinaryMatMul: matmul_kernel, BinaryConv2d: conv2d_kernel}

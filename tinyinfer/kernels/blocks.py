@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from numba import types
 
-from .direct import FLOATS
 from .native import inner
-from .reorder import to_lanes, to_planes
+from .reorder import FLOATS, to_lanes, to_planes
 from .simd import BYTES, micro, number, select
 
 

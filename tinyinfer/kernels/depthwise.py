@@ -31,7 +31,7 @@ from . import threads
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
-from .reorder import to_lanes, to_planes
+from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
     LANES,
@@ -52,7 +52,6 @@ from .simd import (
 from .static import Static
 from .taps import met, pieces, runs, strips, summaries, table, taps_backward, taps_forward
 
-NUMBER = Static(bytes=4)  # of what is laid out
 BAND = 128 * 1024  # bytes of pixels, of x and y together
 SUMS = 12  # in registers, of the gradient by w
 AT_ONCE = 14, 12, 7, 6, 5, 1  # pixels: not any number, since each is compiled
@@ -141,7 +140,7 @@ def padding(y, y_pixel, y_tap, x, x_pixel, x_tap, first, end, rows, columns, siz
 @native
 def lay_out(to, x, first, apart, planes, pixels):
     """x[first], x[first + apart] ..., up to 16 planes."""
-    to_lanes(NUMBER, at(x, first), 4 * apart, planes, to, 64, 16, pixels, 0, (pixels + 15) // 16)
+    to_lanes(FLOATS, at(x, first), 4 * apart, planes, to, 64, 16, pixels, 0, (pixels + 15) // 16)
 
 
 @native
@@ -155,7 +154,7 @@ def weights(to, w, first, apart, filters, window, scale):
 
 @native
 def lay_back(x, y, first, apart, planes, pixels):
-    to_planes(NUMBER, x, 64, at(y, first), 4 * apart, planes, pixels, 0, (pixels + 15) // 16)
+    to_planes(FLOATS, x, 64, at(y, first), 4 * apart, planes, pixels, 0, (pixels + 15) // 16)
 
 
 @native

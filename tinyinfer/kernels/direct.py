@@ -25,9 +25,9 @@ from ..ops.conv import Conv2d
 from ..ops.layout import In, image_shape
 from ..ops.packed import Filters, Packed
 from . import threads, tile
-from .kernel import Cost, Kernel, kernel
+from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .native import bound, inner, native
-from .reorder import to_lanes, to_planes, turn_line
+from .reorder import FLOATS, to_lanes, to_planes, turn_line
 from .simd import (
     ACTIVATIONS,
     BYTES,
@@ -54,8 +54,6 @@ from .simd import (
 from .static import Static
 
 FLOAT = np.dtype("f4")
-FLOATS = Static(bytes=4)
-NOTHING = np.zeros(0, FLOAT)
 ROOM = 256 << 10  # bytes that a strip sees: beside them filters have room in the second cache
 
 
@@ -342,7 +340,7 @@ def find(op, y, x, p, bias=None, activation=""):
         work, op.form, p, x, stages="floats", head=0, bias=bias is not None, activation=activation
     )
     go = bound(convolve_floats, t, (g,), parts)
-    without = lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
+    without = lambda y, x, p, *scratch: go(y, x, p, NO_BIAS, *scratch)
     return Kernel("direct", go if bias else without, scratch, cost=cost)
 
 

@@ -26,9 +26,9 @@ from ..ops.linalg import MatMul
 from ..ops.packed import Columns, Packed
 from . import tile
 from .gemv import vector_run
-from .kernel import Cost, Kernel, ended, forms, kernel
+from .kernel import NO_BIAS, Cost, Kernel, ended, forms, kernel
 from .native import bound, inner, into_another, native
-from .reorder import to_lanes
+from .reorder import FLOATS, to_lanes
 from .simd import (
     ACTIVATIONS,
     BYTES,
@@ -55,10 +55,9 @@ LINE = BYTES * VECTORS
 SHIFT = WIDE.bit_length() - 1
 CACHE = 1 << 20  # bytes of the second one
 # For Numba a number that it knows would be a type of its own, and `pack` compiled once more for it.
-NOTHING, NEAR, FAR = np.int64(0), np.int64(BYTES), np.int64(LINE)
+ZERO, NEAR, FAR = np.int64(0), np.int64(BYTES), np.int64(LINE)
 AHEAD = 8192  # bytes of what is packed, that are asked for before they are needed
 FLOAT = np.dtype("f4")
-FLOATS = Static(bytes=4, back=0)
 
 # ---- a tile ----------------------------------------------------------------------------------------
 
@@ -217,7 +216,7 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
             row = min(block, m - rows)
             x = at(a, from_a[i])
             if m > 1:
-                pack(x, left, m, k, row, rows, NOTHING, k, packed, plane, NEAR, VECTORS * plane)
+                pack(x, left, m, k, row, rows, ZERO, k, packed, plane, NEAR, VECTORS * plane)
                 x = packed
             for j in range(start, stop):
                 column, z = j * WIDE, at(b, from_b[i])
@@ -229,7 +228,7 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
                     there, apart = z + 4 * column, 4 * n
                 elif place == 0 and (block == top or kept < stop - start):
                     columns = min(min(j + kept, stop) * WIDE, n) - column
-                    pack(z, turned, k, n, NOTHING, k, column, columns, panel, NEAR, FAR, k * LINE)
+                    pack(z, turned, k, n, ZERO, k, column, columns, panel, NEAR, FAR, k * LINE)
                 panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
                                at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip
 
@@ -245,9 +244,6 @@ def share(n, part, parts, split):
     if split:
         return n * part // parts, n * (part + 1) // parts
     return 0, n
-
-
-NO_BIAS = np.zeros(1, np.float32)
 
 
 def product_kernel(y, a, b, bias=None, activation="", given=False):

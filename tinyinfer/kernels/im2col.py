@@ -27,12 +27,11 @@ from .gemm import (
     GIVEN,
     LINE,
     NEAR,
-    NO_BIAS,
-    NOTHING,
     ROWS,
     TURNED,
     VECTORS,
     WIDE,
+    ZERO,
     narrow_product,
     pack,
     planes,
@@ -40,7 +39,7 @@ from .gemm import (
     share,
     tile_for,
 )
-from .kernel import Cost, Kernel, ended, forms, kernel
+from .kernel import NO_BIAS, Cost, Kernel, ended, forms, kernel
 from .native import bound, inner, into_another, native
 from .simd import (
     ACTIVATIONS,
@@ -182,7 +181,7 @@ def pack_filters(t, w, how, kinds, g, group, k, top, bottom, to, size):
     for i in range(top, bottom):
         o = min(i * t.rows, g.filters - t.rows)
         if how == ROWS:
-            pack(at(w, group * g.filters * k), NOTHING, g.filters, k, o, np.int64(t.rows), NOTHING, k,
+            pack(at(w, group * g.filters * k), ZERO, g.filters, k, o, np.int64(t.rows), ZERO, k,
                  to + size * i, np.int64(BYTES * t.rows), NEAR,
                  np.int64(LINE * t.rows))  # fmt: skip
         else:

@@ -22,11 +22,10 @@ from .columns import forward_grid, line_of, one_row, stride_of, within
 from .gemm import (
     FAR,
     FLOAT,
-    FLOATS,
     LINE,
     NEAR,
-    NOTHING,
     WIDE,
+    ZERO,
     narrow_product,
     pack,
     product,
@@ -36,7 +35,7 @@ from .gemm import (
 from .im2col import serves
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
-from .reorder import to_planes
+from .reorder import FLOATS, to_planes
 from .simd import BYTES, LANES, at, load_one, loop, micro, prefetch, store, store_some, zeros
 from .static import Static
 from .threads import parts as parts_for
@@ -144,7 +143,7 @@ def turn(g, d, group, filters, cut, to):
     for n in range(first, last):
         image = at(d, (n * g.groups + group) * g.filters * size)
         pack(image, TURNED, size, g.filters, top * g.columns + left, pixels, filters,
-             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, NEAR, FAR, NOTHING)  # fmt: skip
+             min(WIDE, g.filters - filters), to + (n - first) * pixels * LINE, NEAR, FAR, ZERO)  # fmt: skip
 
 
 @native

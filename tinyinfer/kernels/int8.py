@@ -24,6 +24,7 @@ from . import direct, threads, tile
 from .direct import whole
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
+from .reorder import ONE_BYTE
 from .simd import (
     BYTES,
     LANES,
@@ -52,9 +53,7 @@ from .simd import (
     u8x16,
     zeros,
 )
-from .static import Static
 
-CELL = Static(bytes=1)
 ROUND = (
     1.5 * 2**23
 )  # a float plus this has the nearest whole number, ties to even, in its last bits,
@@ -121,7 +120,7 @@ direct.STAGES["rows"] = with_zero_point, as_rows
 
 @native
 def convolve_bytes(t, part, parts, y, x, p, scale, bias, room, kept, outside, x_zero, y_zero, g):
-    direct.convolve(t, CELL, part, parts, at(y, 0), at(x, 0), at(p, 0), at(room, part * room.shape[1]),
+    direct.convolve(t, ONE_BYTE, part, parts, at(y, 0), at(x, 0), at(p, 0), at(room, part * room.shape[1]),
                     at(kept, part * kept.shape[1]),
                     (at(scale, 0), at(bias, 0), x_zero, y_zero, 0), outside, g)  # fmt: skip
 

@@ -13,6 +13,8 @@ from ..core.op import Op
 from ..core.spec import Spec
 from ..ops.wrapped import Wrapped
 
+NO_BIAS = np.zeros(0, np.float32)  # for machine code that takes one, and does not look
+
 
 @dataclass(frozen=True)
 class Cost:

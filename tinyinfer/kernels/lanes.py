@@ -15,14 +15,14 @@ from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from ..ops.layout import In, image_shape
 from . import threads
 from .finite import guarded
-from .kernel import Cost, Kernel, kernel
+from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .line_weights import convolve_weights, weight_tile
 from .lines import LANES, Line, Work, convolve, multiplied, runs, spanned
 from .native import bound
 
 FLOAT = np.dtype("f4")
 LAYOUT = "NCHW16n"
-NOTHING, NO_ROOM = np.zeros(0, FLOAT), np.zeros((1, 0), FLOAT)
+NO_ROOM = np.zeros((1, 0), FLOAT)
 
 
 def asked(op, *xs) -> bool:
@@ -107,7 +107,7 @@ def shares_cache(images, filters, x, w) -> bool:
 def made(t, work, flops, y, x, w):
     parts = threads.parts(flops, y.shape[0] * y.shape[2])
     go = bound(convolve, t, (work,), parts)
-    before, after = () if t.bias else (NOTHING,), () if t.copied else (NO_ROOM,)
+    before, after = () if t.bias else (NO_BIAS,), () if t.copied else (NO_ROOM,)
     run = lambda y, x, w, *bias_and_room: go(y, x, w, *before, *bias_and_room, *after)
     room = Spec((parts, x.shape[1] // work.groups * spanned(runs(t)) * LANES), FLOAT)
     filters = max(1, y.shape[1] // work.groups)

@@ -59,10 +59,10 @@ def sources() -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-NOTHING = Static()
+NO_NUMBERS = Static()
 
 
-def bound(f, t=NOTHING, numbers=(), parts=1):
+def bound(f, t=NO_NUMBERS, numbers=(), parts=1):
     """run(y, *xs, *scratch): f for these numbers, in so many parts. It is compiled by the first call."""
     return Bound(f, t, tuple(numbers), parts)
 

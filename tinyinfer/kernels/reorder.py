@@ -30,6 +30,8 @@ from .simd import (
 from .static import Static
 from .threads import parts
 
+FLOATS, ONE_BYTE = Static(bytes=4), Static(bytes=1)  # what is moved: numbers of so many bytes
+
 
 def element(t):
     return f32x16 if t.bytes == 4 else u8x16

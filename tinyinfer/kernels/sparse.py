@@ -27,7 +27,7 @@ from ..ops.sparse import CsrMatMul, CsrMatMulDense, CsrMatMulValues
 from . import threads
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
-from .reorder import to_lanes, to_planes
+from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
     LANES,
@@ -56,7 +56,6 @@ from .static import Static
 FLOAT = np.dtype(np.float32)
 CACHE = 1 << 19  # bytes of the second one, for a block
 CHAINS = 4  # sums, by turns, that hide how long one takes
-FLOATS = Static(bytes=4, back=0)
 
 # ---- one row ---------------------------------------------------------------------------------------
 

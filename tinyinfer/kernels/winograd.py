@@ -45,9 +45,9 @@ from ..ops.packed import Packed, Turned, turned_shape
 from ..ops.winograd import POINTS, Winograd, transforms, usual_points
 from . import threads
 from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, to_blocks
-from .direct import FLOAT, NOTHING, Work, asked
+from .direct import FLOAT, Work, asked
 from .host import HOST
-from .kernel import Cost, Kernel, kernel
+from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .native import bound, inner, native
 from .simd import BYTES, LANES, at, load_some, loop, micro, registers, splat
 from .tile import multiply, none, put, shape, tile
@@ -185,7 +185,7 @@ def find(op, y, x, p, bias=None, activation=""):
         work, form, p.shape, gradient, bias is not None, activation
     )
     go = bound(convolve, t, (g,), parts)
-    run = go if bias else lambda y, x, p, *scratch: go(y, x, p, NOTHING, *scratch)
+    run = go if bias else lambda y, x, p, *scratch: go(y, x, p, NO_BIAS, *scratch)
     far = error(form.m, t.r, form.points)
     return Kernel(f"Winograd F({form.m}, {t.r})", run, scratch, cost=cost, error=far)
 

@@ -15,10 +15,10 @@ from ..ops.packed import Turned
 from ..ops.winograd import Winograd, toom_cook
 from . import threads
 from .combine import combined, shared
-from .direct import FLOAT, FLOATS
+from .direct import FLOAT
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
-from .reorder import to_lanes
+from .reorder import FLOATS, to_lanes
 from .simd import (
     BYTES,
     at,
