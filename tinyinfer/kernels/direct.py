@@ -299,9 +299,9 @@ def planned(work, form, p, x, **how) -> Plan:
     room = fetched * (g.groups * g.blocks * g.seen * g.wide + LANES) * form.block
     kept = back * g.strip * g.across * form.vectors * LANES
     scratch = Spec((parts, room + -room % BYTES), x.dtype), Spec((parts, kept), x.dtype)
-    busy = min(1, rows * form.vectors / 12)  # two sums begin in a cycle, and each takes four
     moved = cell * (prod(work.x) * (1 + turned) + prod(p.shape) + prod(work.y) * (1 + back))
-    return Plan(t, g, parts, scratch, Cost(flops, moved, 0.92 * busy, integer))
+    cost = Cost(flops, moved, 0.92 * tile.busy(rows, form.vectors), integer)
+    return Plan(t, g, parts, scratch, cost)
 
 
 def geometry(work, pixel, block, p, rows_for) -> Geometry:
@@ -323,7 +323,8 @@ def geometry(work, pixel, block, p, rows_for) -> Geometry:
 def line_of(pixels, rows_for):
     """How many at a time: those that tiles divide well."""
     some = [d for d in range(1, min(pixels, 512) + 1) if pixels % d == 0]
-    return max(some, key=lambda d: (d / (-(-d // rows_for(d)) * max(10, rows_for(d))), d))
+    taken = lambda d: -(-d // rows_for(d)) * tile.pace(rows_for(d), 1)
+    return max(some, key=lambda d: (d / taken(d), d))
 
 
 def form_for(work) -> Filters | None:

@@ -228,5 +228,5 @@ def find_product(op, y, x, p, scale, bias):
     numbers = m, k, n, strip, op.op.x_zero + 128 * signed, op.op.y_zero
     room = Spec((parts, LANES * (strip | 1) * -(-k // LANES) + BYTES), x.dtype)
     moved = prod(x.shape) + prod(p.shape) + prod(y.shape)
-    cost = Cost(flops, moved, 0.92 * min(1, rows * vectors / 12), integer=True)
+    cost = Cost(flops, moved, 0.92 * tile.busy(rows, vectors), integer=True)
     return Kernel("int8", bound(multiply_bytes, t, numbers, parts), (room,), cost=cost)

@@ -19,6 +19,7 @@ from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .line_weights import convolve_weights, weight_tile
 from .lines import LANES, Line, Work, convolve, multiplied, runs, spanned
 from .native import bound
+from .tile import busy
 
 FLOAT = np.dtype("f4")
 LAYOUT = "NCHW16n"
@@ -135,7 +136,6 @@ def name(t):
 
 
 def cost(t, flops, sums, *specs):
-    """Two multiply-adds begin in a cycle, each takes four; and two loads, of which one for each multiply-add
-    if there is one filter."""
+    """Two loads begin in a cycle; if there is one filter, each multiply-add needs one."""
     moved = 4 * sum(prod(x.shape) for x in specs)
-    return Cost(flops * multiplied(t), moved, 0.9 * min(1, sums / 10, t.filters / 2))
+    return Cost(flops * multiplied(t), moved, 0.9 * min(busy(sums, 1), t.filters / 2))

@@ -38,6 +38,7 @@ from .simd import (
     zeros,
 )
 from .static import Static
+from .tile import pace
 
 CACHE = 48 * 1024  # bytes of the first one
 SUMS = min(
@@ -56,8 +57,8 @@ def weight_tile_of(filters, channels, taps):
 
     def cost(tile):
         f, c = tile
-        sums, loads = f * c * piece, f + c * piece
-        return filters // f * (channels // c) * (max(sums, 10) + loads / 4)
+        loads = f + c * piece
+        return filters // f * (channels // c) * (pace(f * c, piece) + loads / 4)
 
     tiles = [
         (f, c)

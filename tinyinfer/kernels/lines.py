@@ -52,6 +52,7 @@ from .simd import (
     zeros,
 )
 from .static import Static
+from .tile import pace
 
 MOST = 21  # sums of a tile: with more of them less tiles fit a line
 
@@ -168,13 +169,12 @@ def joined(run, tile) -> Run | None:
 
 
 def tile_of(filters, vectors, multiple=1, lines=1):
-    """(filters, vectors) of a tile. Two multiply-adds begin in a cycle, if there are ten to wait for;
-    what is loaded takes some time too."""
+    """(filters, vectors) of a tile. What is loaded takes some time too."""
 
     def cost(tile):
         f, b = tile
         tiles = -(-filters // f) * -(-vectors // b)
-        return tiles * (max(f * b * lines, 10) + (f + b * lines) / 10)
+        return tiles * (pace(f, b * lines) + (f + b * lines) / 10)
 
     some = range(1, max(1, filters) + 1), range(1, vectors + 1)
     fits = lambda f, b: held(f, b * lines) and (b % multiple == 0 or b == vectors)

@@ -43,6 +43,26 @@ def tile(rows, vectors, step=BYTES, steps=4, integer=False, ahead=0, **more) -> 
     )
 
 
+CHAINS = (
+    10  # sums under way: two begin in a cycle, each takes four; and some wait for what is loaded
+)
+
+
+def sums_of(rows, vectors):
+    """Of a tile, by registers."""
+    return rows * vectors * LANES // HOST.lanes
+
+
+def pace(rows, vectors):
+    """Half cycles from one step of a tile to the next."""
+    return max(CHAINS, sums_of(rows, vectors))
+
+
+def busy(rows, vectors) -> float:
+    """Which part of all multiply-adds begins that could, while a tile is added up."""
+    return sums_of(rows, vectors) / pace(rows, vectors)
+
+
 def shape(width, blocks, integer=False, among=range(1, 17)) -> tuple[int, int]:
     """(rows, vectors) for lines of `width` rows and `blocks` vectors: what the registers hold, with
     little of it in vain. Where lines differ, `width` are the widths of all of them. Numbers of rows
@@ -57,8 +77,7 @@ def shape(width, blocks, integer=False, among=range(1, 17)) -> tuple[int, int]:
     most = max(1, min(most, max(widths), 16))
 
     def cost(rows):
-        """Two multiply-adds a cycle, if there are ten sums to hide that each takes four cycles."""
-        return sum(-(-w // rows) for w in widths) * max(10, rows * vectors * per + 0.5)
+        return sum(-(-w // rows) for w in widths) * max(CHAINS, sums_of(rows, vectors) + 0.5)
 
     return min((r for r in reversed(among) if r <= most), key=cost), vectors
 

@@ -46,11 +46,10 @@ from ..ops.winograd import POINTS, Winograd, transforms, usual_points
 from . import threads
 from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, to_blocks
 from .direct import FLOAT, Work, asked
-from .host import HOST
 from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .native import bound, inner, native
-from .simd import BYTES, LANES, at, load_some, loop, micro, registers, splat
-from .tile import multiply, none, put, shape, tile
+from .simd import BYTES, at, load_some, loop, micro, registers, splat
+from .tile import busy, multiply, none, put, shape, tile
 from .winograd_tiles import (
     by_definition,
     gather,
@@ -290,11 +289,10 @@ def cost(work, t, p, counts, shares) -> Cost:
     rows = shares * sum(-(-count // t.rows) for count in counts) * t.rows
     lines = p[2] * 2 * n * inputs.instructions
     lines += p[0] * p[3] * (n + t.m) * outputs.instructions
-    busy = min(1, t.rows * t.vectors * LANES / HOST.lanes / 10)
     filters = 4 * prod(p)
     passes = 0 if filters < CACHE else len(counts) * (1 if filters > LAST else 1 / 3)
     moved = 4 * (prod(work.x) + prod(work.y)) + passes * filters
-    return Cost(2 * prod(p) * rows / busy + 6 * tiles * lines, moved, 0.95)
+    return Cost(2 * prod(p) * rows / busy(t.rows, t.vectors) + 6 * tiles * lines, moved, 0.95)
 
 
 def error(m, r, points) -> float:
