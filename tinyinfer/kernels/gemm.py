@@ -62,15 +62,14 @@ FLOAT = np.dtype("f4")
 # ---- a tile ----------------------------------------------------------------------------------------
 
 
-HEIGHTS = 1, 2, 4, 6, 8, 10, 12, 14  # of tiles: not all, each is compiled
+HEIGHTS = 1, 2, 4, 6, 8, 14  # of tiles: not all, each is compiled
 
 
 def tile_for(rows, bias=None, activation="", given=False) -> Static:
     """`split`: into so many sums, added in the end, if else there were too few to hide what each takes."""
     rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
     return tile.tile(rows, vectors, ahead=AHEAD, split=4 if rows < 4 else 1, bias=bias,
-                     activation=activation, by_rows=int(bias == "rows"),
-                     by_columns=int(bias == "columns"), given=int(given))  # fmt: skip
+                     activation=activation, by_rows=int(bias == "rows"), given=int(given))  # fmt: skip
 
 
 def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
@@ -90,10 +89,11 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
             prefetch(x + (AHEAD + BYTES * r))
         count = k - (block << 4)
         count = select(count < LANES, count, number(LANES))
-        for four in loop(count >> 2):
-            steps(x + (four << 4), 4)
-        for one in loop(count, count & -4):
-            steps(x + (one << 2), 1)
+        whole = count & -t.split
+        for i in loop(whole, step=t.split):
+            steps(x + (i << 2), t.split)
+        for i in loop(count, whole) if t.split > 1 else ():
+            steps(x + (i << 2), 1)
     first, *others = sums
     for more in others:
         for i, x in enumerate(more):
@@ -197,9 +197,30 @@ def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, left, e
 
 
 @native
-def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, right, by, some, kept):
+def gemm(
+    t,
+    part,
+    parts,
+    y,
+    a,
+    b,
+    bias,
+    room,
+    from_a,
+    from_b,
+    m,
+    k,
+    n,
+    left,
+    right,
+    by,
+    some,
+    kept,
+    biased,
+):
     """from_a, from_b: where the matrices of each product begin; `by`: what is split: products, rows
-    or columns; `some` rows are packed at a time, and `kept` panels."""
+    or columns; `some` rows are packed at a time, and `kept` panels; `biased`: 1 if each column has a
+    bias of its own."""
     panels, tiles = (n + WIDE - 1) // WIDE, (m + t.rows - 1) // t.rows
     first, last = share(from_a.size, part, parts, by == 0)
     top, bottom = share(tiles, part, parts, by == 1)
@@ -230,7 +251,7 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
                     columns = min(min(j + kept, stop) * WIDE, n) - column
                     pack(z, turned, k, n, ZERO, k, column, columns, panel, NEAR, FAR, k * LINE)
                 panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
-                               at(bias, t.by_rows * row), t.by_columns * column, n - column, edge)  # fmt: skip
+                               at(bias, t.by_rows * row), biased * column, n - column, edge)  # fmt: skip
 
 
 @inner
@@ -255,7 +276,7 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
     from_a, from_b = (offsets(x.shape, batch) for x in (a, b))
     if len(b.shape) == 2 and bias != "rows":  # one b: all rows are those of one matrix
         m, from_a, from_b = m * prod(batch), np.zeros(1, int), from_b[:1]
-    t = tile_for(m, bias, activation)
+    t = tile_for(m, bias or "columns", activation)
     flops = 2 * len(from_a) * m * k * n
     lengths = len(from_a), -(-m // t.rows), -(-n // WIDE)
     by = lengths.index(max(lengths))
@@ -273,7 +294,8 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
             return vector_run(from_a, from_b, m, k, n, left, right)
         right = GIVEN if given else TURNED if right else THERE if m <= 2 * t.rows else ROWS
         at_once = 1 if right == THERE else max(1, kept)
-        return bound(gemm, t, (from_a, from_b, m, k, n, left, right, by, some, at_once), parts)
+        numbers = from_a, from_b, m, k, n, left, right, by, some, at_once, int(bias == "columns")
+        return bound(gemm, t, numbers, parts)
 
     bytes_ = 4 * (m * k + (2 - given) * k * n + m * n) * len(from_a)  # a right factor is packed
     wanted = m * n / max(1, lengths[1] * t.rows * lengths[2] * WIDE)  # of what is computed

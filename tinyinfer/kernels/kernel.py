@@ -13,7 +13,7 @@ from ..core.op import Op
 from ..core.spec import Spec
 from ..ops.wrapped import Wrapped
 
-NO_BIAS = np.zeros(0, np.float32)  # for machine code that takes one, and does not look
+NO_BIAS = np.zeros(64, np.float32)  # for machine code that takes one: as much as a tile may read
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from numba.core.datamodel import models
 from numba.extending import NativeValue, intrinsic, register_model, unbox
 from numba.np.arrayobj import populate_array
 
+from .part import Compiler
 from .static import Static
 
 HERE = Path(__file__).parent
@@ -46,7 +47,7 @@ def native(f):
 
 def inner(f):
     """Of what only kernels call: it is compiled as a part of them."""
-    options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    options = dict(no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=Compiler)
     return njit(f, nogil=True, error_model="numpy", **options)
 
 
