@@ -249,7 +249,7 @@ class Work(NamedTuple):
     def vectors(self):
         """Of a panel; None where groups are not made of whole blocks and panels."""
         (o, c), groups = self.w[:2], self.conv.groups
-        vectors = tile.shape(LANES, -(-o // groups // LANES))[1]
+        vectors = tile.vectors_for(-(-o // groups // LANES))
         whole = groups == 1 or not (c % LANES or o // groups % (LANES * vectors))
         return vectors if whole else None
 

@@ -49,7 +49,7 @@ from .simd import (
 from .static import Static, StaticType
 from .threads import parts as parts_for
 
-VECTORS = tile.shape(LANES, 2)[1]  # of a panel
+VECTORS = tile.vectors_for(2)  # of a panel
 WIDE = LANES * VECTORS
 LINE = BYTES * VECTORS
 SHIFT = WIDE.bit_length() - 1

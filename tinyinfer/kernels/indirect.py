@@ -52,6 +52,7 @@ from .simd import (
 )
 from .static import Static
 from .taps import taps_forward
+from .tile import vectors_for
 
 OUTSIDE = -1  # in a table
 STEPS = 4  # cells that are written out
@@ -187,12 +188,6 @@ def indirection(op, x, w, y, rows, itemsize):
     return np.ascontiguousarray(table), starts
 
 
-def vectors_for(filters):
-    """Two, where their sums have registers and both are needed."""
-    wide = HOST.lanes == LANES and HOST.registers == 32
-    return 2 if wide and -(-filters // LANES) % 2 == 0 else 1
-
-
 def rows_for(vectors, pixels):
     """Sums, the vectors of a line of filters and a cell in every lane have registers."""
     held = HOST.registers * HOST.lanes // LANES
@@ -205,10 +200,11 @@ def form_for(op, x, w):
     if not inside or not prod(w.shape) or not prod(x.shape):
         return None
     (o, c, _, _), floats = w.shape, x.dtype == w.dtype == np.float32
+    vectors = vectors_for(-(-o // LANES))
     if isinstance(op.op, Conv2d) and op.op.groups == 1 and floats:
-        return Filters(vectors_for(o), c)
+        return Filters(vectors, c)
     if isinstance(op.op, QLinearConv) and op.op.conv.groups == 1 and c % 4 == 0:
-        return BytePanels(vectors_for(o), c)
+        return BytePanels(vectors, c)
     return None
 
 

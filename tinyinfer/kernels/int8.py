@@ -150,7 +150,7 @@ def stages(op, form, scale):
 def forms(op, y, x, w, scale, bias):
     """How weights want to be packed."""
     if isinstance(op, QLinearMatMul):
-        yield BytePanels(tile.shape(LANES, -(-w.shape[1] // LANES))[1])
+        yield BytePanels(tile.vectors_for(-(-w.shape[1] // LANES)))
     elif (work := direct.asked(op, x, w.shape, QLinearConv)) and work.vectors:
         yield panels_for(work)
 

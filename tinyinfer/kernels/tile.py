@@ -43,9 +43,7 @@ def tile(rows, vectors, step=BYTES, steps=4, integer=False, ahead=0, **more) -> 
     )
 
 
-CHAINS = (
-    10  # sums under way: two begin in a cycle, each takes four; and some wait for what is loaded
-)
+CHAINS = 10  # sums under way: two begin in a cycle, each takes four; some wait for what is loaded
 
 
 def sums_of(rows, vectors):
@@ -63,13 +61,18 @@ def busy(rows, vectors) -> float:
     return sums_of(rows, vectors) / pace(rows, vectors)
 
 
+def vectors_for(blocks):
+    """Of a tile, where lines have so many blocks of 16: two, if the registers hold their sums, and both
+    are needed."""
+    return 2 if HOST.lanes == LANES and HOST.registers == 32 and blocks % 2 == 0 else 1
+
+
 def shape(width, blocks, integer=False, among=range(1, 17)) -> tuple[int, int]:
     """(rows, vectors) for lines of `width` rows and `blocks` vectors: what the registers hold, with
     little of it in vain. Where lines differ, `width` are the widths of all of them. Numbers of rows
     are from `among`, which has a one."""
     widths = width if isinstance(width, tuple) else (width,)
-    per = LANES // HOST.lanes  # registers for one vector
-    vectors = 2 if per == 1 and HOST.registers == 32 and blocks % 2 == 0 else 1
+    per, vectors = sums_of(1, 1), vectors_for(blocks)
     spare = 1 if HOST.fma else 2  # a broadcast; a product, where it is not fused with the sum
     if integer and not HOST.dot:
         spare += vectors * per + 1  # even and odd bytes

@@ -49,7 +49,7 @@ from .direct import FLOAT, Work, asked
 from .kernel import NO_BIAS, Cost, Kernel, kernel
 from .native import bound, inner, native
 from .simd import BYTES, at, load_some, loop, micro, registers, splat
-from .tile import busy, multiply, none, put, shape, tile
+from .tile import busy, multiply, none, put, shape, tile, vectors_for
 from .winograd_tiles import (
     by_definition,
     gather,
@@ -308,6 +308,6 @@ def forms(op, y, x, w):
     for m in (2, 4, 6) if work and prod(work.y) else ():
         r = w.shape[2]
         if r > 1 and m + r - 2 <= len(POINTS):
-            vectors = shape(16, -(-work.w[0] // 16))[1]
+            vectors = vectors_for(-(-work.w[0] // 16))
             form = Winograd(m, usual_points(m, r), vectors)
             yield Turned(form) if is_gradient(op) else form
