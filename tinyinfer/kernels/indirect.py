@@ -24,38 +24,28 @@ from ..ops.conv import Conv2d
 from ..ops.integer import BytePanels, QLinearConv
 from ..ops.layout import In
 from ..ops.packed import Filters, Packed
-from . import threads
-from .dot import dot4
+from . import threads, tile
+from .direct import STAGES, with_bias
 from .host import HOST
-from .int8 import as_rows, with_zero_point
+from .int8 import stages
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, inner, native
 from .simd import (
     BYTES,
     LANES,
     at,
-    f32,
-    f32x16,
-    fma,
-    i32,
-    i32x16,
     i64,
     loop,
     micro,
     read,
     registers,
     select,
-    splat,
     store,
     store_some,
-    zeros,
 )
-from .static import Static
 from .taps import taps_forward
-from .tile import vectors_for
 
 OUTSIDE = -1  # in a table
-STEPS = 4  # cells that are written out
 SIGNS = -0x7F7F7F80  # 0x80808080: of four bytes
 
 
@@ -67,59 +57,46 @@ def add_products(t, sums, table, x, nothing, w, taps, cells):
         for r in range(t.rows):
             place = read(table + (tap * t.rows + r) * 8, i64)
             places.append(select(place < 0, nothing, x + place))
-        whole = cells // STEPS * STEPS
-        for steps, first, end in ((STEPS, 0, whole), (1, whole, cells)):
+        whole = cells // t.steps * t.steps
+        for steps, first, end in ((t.steps, 0, whole), (1, whole, cells)):
             for c in loop(end, first, steps):
                 there = [p + c * 4 for p in places]
-                multiply(t, sums, there, panel[0] + c * (BYTES * t.vectors), steps)
+                w = panel[0] + c * (BYTES * t.vectors)
+                tile.multiply(t, sums, there, w, steps, cell=unsigned if t.signed else read)
         panel[0] = panel[0] + cells * (BYTES * t.vectors)
 
 
-def multiply(t, sums, places, w, steps):
-    """sums += the cells at these places times the lines of w, one after the other."""
-    for k in range(steps):
-        line = [
-            read(w + BYTES * (k * t.vectors + v), i32x16 if t.bytes else f32x16)
-            for v in range(t.vectors)
-        ]
-        for r, place in enumerate(places):
-            cell = read(place + 4 * k, i32 if t.bytes else f32)
-            if t.bytes and t.signed:  # here, since of a vector LLVM does not get done with it
-                cell = cell ^ SIGNS
-            cell = splat(cell)
-            for v, f in enumerate(line):
-                i = r * t.vectors + v
-                sums[i] = dot4(sums[i], cell, f) if t.bytes else fma(cell, f, sums[i])
+def unsigned(address, kind):
+    """Here, since of a vector LLVM does not get done with it."""
+    return read(address, kind) ^ SIGNS
 
 
 @micro
-def tile(t, y, pixel, filters, table, x, nothing, w, taps, cells):
-    """rows x (16 vectors) sums, of which so many filters are stored; from pixel to pixel of y so many
-    bytes."""
-    sums = registers([zeros()] * (t.rows * t.vectors))
-    add_products(t, sums, table, x, nothing, w, taps, cells)
+def outputs(t, y, rest, table, x, nothing, w, o, taps, cells, more):
+    """rows x (16 vectors) sums, of panel number o, of which so many filters are stored."""
+    start, finish = STAGES[t.stages]
+    sums = start(t, o, rest, w, more)
+    add_products(t, sums, table, x, nothing, w + t.head, taps, cells)
+    finish(t, sums, o, rest, y, None, more)
+
+
+def as_float_rows(t, sums, o, rest, y, column, more):
+    """From row to row so many bytes."""
+    (pitch,) = more
     for r in range(t.rows):
         for v in range(t.vectors):
-            there, sum_ = y + pixel * r + BYTES * v, sums[r * t.vectors + v]
-            store(there, sum_) if t.full else store_some(there, sum_, filters - LANES * v)
+            there, x = y + pitch * r + BYTES * v, sums[r * t.vectors + v]
+            store(there, x) if t.full else store_some(there, x, rest - LANES * v)
 
 
-@micro
-def tile_of_bytes(
-    t, y, pixel, filters, table, x, nothing, w, taps, cells, panel, scale, bias, x_zero, y_zero
-):
-    """The same, on the grid of the result."""
-    more = scale, bias, x_zero, y_zero, pixel
-    sums = with_zero_point(t, panel, filters, w, more)
-    add_products(t, sums, table, x, nothing, w + BYTES * t.vectors, taps, cells)
-    as_rows(t, sums, panel, filters, y, None, more)
+STAGES["float rows"] = with_bias, as_float_rows
 
 
-@native
-def convolve(t, part, parts, y, x, w, room, table, starts):
+@inner
+def convolve(t, part, parts, y, x, w, room, table, starts, cells, more):
+    """Beside the image is what this part's room holds."""
     images, _, _, filters = y.shape
     channels, blocks, taps = x.shape[3], table.shape[0], table.shape[1]
-    room[part] = 0
     nothing = at(room, part * room.shape[1])
     wide, size = 16 * t.vectors, x.shape[1] * x.shape[2] * channels
     pixels = y.shape[1] * y.shape[2]
@@ -127,41 +104,24 @@ def convolve(t, part, parts, y, x, w, room, table, starts):
         image, block = divmod(item, blocks)
         here, first = at(x, image * size), image * pixels + starts[block]
         for panel in range(w.shape[0]):
-            there = at(y, first * filters + wide * panel)
-            f = at(w, panel * taps * channels * wide)
-            places = at(table, block * taps * t.rows)
-            tile(
-                t,
-                there,
-                4 * filters,
-                filters - wide * panel,
-                places,
-                here,
-                nothing,
-                f,
-                taps,
-                channels,
-            )
+            there, f = at(y, first * filters + wide * panel), at(w, panel * (w.size // w.shape[0]))
+            places, rest = at(table, block * taps * t.rows), filters - wide * panel
+            outputs(t, there, rest, places, here, nothing, f, panel, taps, cells, more)
+
+
+@native
+def convolve_floats(t, part, parts, y, x, w, room, table, starts):
+    room[part] = 0
+    convolve(t, part, parts, y, x, w, room, table, starts, x.shape[3], (4 * y.shape[3],))
 
 
 @native
 def convolve_bytes(
     t, part, parts, y, x, w, scale, bias, room, table, starts, x_zero, y_zero, outside
 ):
-    images, _, _, filters = y.shape
-    channels, blocks, taps = x.shape[3], table.shape[0], table.shape[1]
     room[part] = outside
-    nothing = at(room, part * room.shape[1])
-    wide, size = 16 * t.vectors, x.shape[1] * x.shape[2] * channels
-    pixels = y.shape[1] * y.shape[2]
-    for item in range(images * blocks * part // parts, images * blocks * (part + 1) // parts):
-        image, block = divmod(item, blocks)
-        here, first = at(x, image * size), image * pixels + starts[block]
-        for panel in range(w.shape[0]):
-            there, f = at(y, first * filters + wide * panel), at(w, panel * w.shape[1])
-            places, rest = at(table, block * taps * t.rows), filters - wide * panel
-            tile_of_bytes(t, there, filters, rest, places, here, nothing, f, taps, channels // 4, panel,
-                          at(scale, 0), at(bias, 0), x_zero, y_zero)  # fmt: skip
+    more = at(scale, 0), at(bias, 0), x_zero, y_zero, y.shape[3]
+    convolve(t, part, parts, y, x, w, room, table, starts, x.shape[3] // 4, more)
 
 
 # ---- who is served ---------------------------------------------------------------------------------
@@ -200,7 +160,7 @@ def form_for(op, x, w):
     if not inside or not prod(w.shape) or not prod(x.shape):
         return None
     (o, c, _, _), floats = w.shape, x.dtype == w.dtype == np.float32
-    vectors = vectors_for(-(-o // LANES))
+    vectors = tile.vectors_for(-(-o // LANES))
     if isinstance(op.op, Conv2d) and op.op.groups == 1 and floats:
         return Filters(vectors, c)
     if isinstance(op.op, QLinearConv) and op.op.conv.groups == 1 and c % 4 == 0:
@@ -218,23 +178,21 @@ def forms(op, y, x, w, *rest):
 def find(op, y, x, p):
     if op.form != form_for(op.op, x, Spec(op.shape, p.dtype)):
         return None
-    t, tables, parts, cost = planned(
-        op, y, x, p, full=int(y.shape[3] % (LANES * op.form.vectors) == 0)
-    )
+    how = dict(stages="float rows", head=0, signed=0, bias=0)
+    how["full"] = int(y.shape[3] % (LANES * op.form.vectors) == 0)
+    t, tables, parts, cost = planned(op, y, x, p, **how)
     room = Spec((parts, -(-x.shape[3] // LANES) * LANES), x.dtype)
-    return Kernel("indirect", bound(convolve, t, tables, parts), (room,), cost=cost)
+    return Kernel("indirect", bound(convolve_floats, t, tables, parts), (room,), cost=cost)
 
 
 @kernel((Packed, In, QLinearConv))
 def find_bytes(op, y, x, p, scale, bias):
     if op.form != form_for(op.op, x, Spec(op.shape, p.dtype)) or scale.dtype != np.float32:
         return None
-    inner, signed = op.op.op, int(x.dtype == np.int8)
-    how = dict(
-        signed=signed, signed_result=int(y.dtype == np.int8), per_channel=int(scale.shape != ())
-    )
+    quantized, signed = op.op.op, int(x.dtype == np.int8)
+    how = dict(stages="rows", signed=signed, **stages(quantized, op.form, scale))
     t, tables, parts, cost = planned(op, y, x, p, scale, bias, **how)
-    numbers = *tables, inner.x_zero + 128 * signed, inner.y_zero, inner.x_zero
+    numbers = *tables, quantized.x_zero + 128 * signed, quantized.y_zero, quantized.x_zero
     room = Spec((parts, x.shape[3]), x.dtype)
     return Kernel("indirect int8", bound(convolve_bytes, t, numbers, parts), (room,), cost=cost)
 
@@ -247,7 +205,7 @@ def planned(op, y, x, *more, **how):
     flops = op.flops(y, x, *more)
     parts = threads.parts(flops, n * len(tables[0]))
     moved = sum(prod(s.shape) * s.dtype.itemsize for s in (y, x, more[0]))
-    t = Static(rows=rows, vectors=op.form.vectors, bytes=int(size == 1), **how)
+    t = tile.tile(rows, op.form.vectors, integer=size == 1, **how)
     return t, tables, parts, Cost(flops, moved, 0.8, integer=size == 1)
 
 

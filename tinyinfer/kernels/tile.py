@@ -14,7 +14,6 @@ from .host import HOST
 from .simd import (
     BYTES,
     LANES,
-    broadcast,
     f32,
     f32x16,
     fma,
@@ -23,6 +22,7 @@ from .simd import (
     prefetch,
     read,
     registers,
+    splat,
     store,
     zeros,
 )
@@ -97,9 +97,11 @@ def none(t) -> registers:
     return registers([zeros(vector_of(t))] * (t.rows * t.vectors))
 
 
-def multiply(t, sums, a, b, steps=None, apart=None):
-    """sums += A B. The numbers of a row of A lie four bytes apart; the lines of B one after the other, or
-    so many bytes apart."""
+def multiply(t, sums, a, b, steps=None, apart=None, cell=read):
+    """sums += A B. The numbers of a row of A lie four bytes apart, and each is read by `cell`; `a` is where
+    the first row begins, or a list of where each does. The lines of B lie one after the other, or so many
+    bytes apart."""
+    rows = a if isinstance(a, list) else [a + r * t.step for r in range(t.rows)]
     apart = BYTES * t.vectors if apart is None else apart
     for k in range(t.steps if steps is None else steps):
         places = [b + (apart * k + BYTES * v) for v in range(t.vectors)]
@@ -107,8 +109,8 @@ def multiply(t, sums, a, b, steps=None, apart=None):
             for p in places:
                 prefetch(p + t.ahead)
         right = [read(p, vector_of(t)) for p in places]
-        for r in range(t.rows):
-            left = broadcast(a + (r * t.step + 4 * k), i32 if t.integer else f32)
+        for r, row in enumerate(rows):
+            left = splat(cell(row + 4 * k, i32 if t.integer else f32))
             for v, x in enumerate(right):
                 i = r * t.vectors + v
                 sums[i] = dot4(sums[i], left, x) if t.integer else fma(left, x, sums[i])
