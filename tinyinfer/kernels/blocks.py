@@ -10,7 +10,7 @@ from numba import types
 
 from .native import inner
 from .reorder import FLOATS, to_lanes, to_planes
-from .simd import BYTES, micro, number, select
+from .simd import BYTES, above, below, micro
 
 
 class Images(NamedTuple):
@@ -59,15 +59,7 @@ def pixel(x, image, block, i, j):
 
 @micro(types.intp)
 def clip(i, most):
-    return smaller(larger(i, 0), most)
-
-
-def smaller(i, j):
-    return select(number(i) < j, number(i), number(j))
-
-
-def larger(i, j):
-    return select(number(i) < j, number(j), number(i))
+    return below(above(i, 0), most)
 
 
 @inner

@@ -24,16 +24,15 @@ from .program import KNOWN, Program, emit, is_mask, program, program_of
 from .simd import (
     LANES,
     Value,
+    below,
     broadcast,
     builder,
     f32x16,
     i8,
     loop,
     micro,
-    number,
     read,
     read_some,
-    select,
     store,
     store_some,
     stream,
@@ -74,12 +73,8 @@ def rows(t, part, parts, ys, xs, numbers):
 def share(part, parts, n, block):
     """From where to where this part of n goes: of whole blocks."""
     blocks = (n + (block - 1)) // block
-    end = lambda k: least(blocks * k // parts * block, n)
+    end = lambda k: below(blocks * k // parts * block, n)
     return end(part), end(part + 1)
-
-
-def least(a, b) -> Value:
-    return select(a < b, a, number(b))
 
 
 def begin(moves, row, sizes, columns):
@@ -107,7 +102,7 @@ def sweep(t, results, operands, left, right):
             y.put(c, x, n)
 
     if t.stream:
-        n = least((-results[0].at(left, 4) >> 2) & (LANES - 1), right - left)
+        n = below((-results[0].at(left, 4) >> 2) & (LANES - 1), right - left)
         piece(left, n)
         left = left + n
     step = LANES * UNROLL
@@ -118,7 +113,7 @@ def sweep(t, results, operands, left, right):
             for y, x in zip(results, made):
                 y.put(place, x)
     for c in loop(right, whole, LANES):
-        piece(c, least(right - c, LANES))
+        piece(c, below(right - c, LANES))
 
 
 class Operand:

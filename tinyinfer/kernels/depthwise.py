@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from math import gcd, inf, prod
 
 import numpy as np
-from numba import types
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from ..ops.layout import In, image_shape
 from . import threads
+from .finite import zero_times
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
@@ -38,6 +38,7 @@ from .simd import (
     at,
     constant,
     f32x16,
+    fill,
     fma,
     load,
     loop,
@@ -46,7 +47,6 @@ from .simd import (
     registers,
     splat,
     store,
-    total,
     zeros,
 )  # fmt: skip
 from .static import Static
@@ -95,28 +95,13 @@ def correlate(t, y, g, g_row, x, x_row, column, rows, n):
 
 
 @micro
-def clear(y, n):
-    for i in loop(n):
-        store(y + BYTES * i, zeros())
-
-
-@micro
-def fill(y, n, x):
+def repeat(y, n, x):
     for i in loop(n):
         store(y + BYTES * i, splat(x))
 
 
-@micro(types.float32)
-def nothing_times(x, n):
-    """Zero times the sum of n vectors: NaN, if some number is none or infinite."""
-    sums = registers([zeros()])
-    for i in loop(n):
-        sums[0] = fma(load(x + BYTES * i), zeros(), sums[0])
-    return total(sums[0])
-
-
 @micro
-def add_nothing_times(y, x):
+def add_zero_times(y, x):
     store(y, fma(load(x), zeros(), load(y)))
 
 
@@ -131,7 +116,7 @@ def padding(y, y_pixel, y_tap, x, x_pixel, x_tap, first, end, rows, columns, siz
                     (a, _, m), (b, _, n) = rows[i], columns[j]
                     if not (a <= k < a + m and b <= l < b + n):
                         p, q = (i - first) * len(columns) + j, k * size[1] + l
-                        add_nothing_times(y + y_pixel * p + y_tap * q, x + x_pixel * p + x_tap * q)
+                        add_zero_times(y + y_pixel * p + y_tap * q, x + x_pixel * p + x_tap * q)
 
 
 # ---- pixels side by side ---------------------------------------------------------------------------
@@ -147,7 +132,7 @@ def lay_out(to, x, first, apart, planes, pixels):
 def weights(to, w, first, apart, filters, window, scale):
     """Those of 16 channels; if there is a scale, that for all."""
     if scale != 0:
-        fill(to, window, scale)
+        repeat(to, window, scale)
     else:
         lay_out(to, w, first * window, apart * window, filters, window)
 
@@ -206,7 +191,7 @@ def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, i
                     strip(t, there, 64 * apart, p, down, row, w_row, across, column, w_column, v)
                 else:
                     strip(one, there, 64, p, down, row, w_row, across, column, w_column, v)
-        if padded and nothing_times(f, window) != 0:
+        if padded and zero_times(f, LANES * window) != 0:
             padding(target, 64, 0, f, 0, 64, first, end, rows, columns, size)
         if planar:
             there = ((image * filters + o) * height + first) * line
@@ -224,7 +209,7 @@ def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, do
     to_g, to_x = sums + 64 * window, sums + 64 * (window + room_of_g)
     row, x_row, column = 64 * line, 64 * width * stride, 64 * dilation
     for block in range(blocks * part // parts, blocks * (part + 1) // parts):
-        clear(sums, window)
+        fill(sums, 0, BYTES * window)
         for image in range(images):
             for b in range(len(bands)):
                 first, end, top, bottom = bands[b]
@@ -243,7 +228,7 @@ def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, do
                             correlate(t, there, p, row, q, x_row, column, count, n)
                         else:
                             correlate(one, there, p, row, q, x_row, column, count, n)
-                if nothing_times(gs, (end - first) * line) != 0:
+                if zero_times(gs, LANES * (end - first) * line) != 0:
                     padding(sums, 0, 64, gs, 64, 0, first, end, rows, columns, size)
         lay_back(sums, y, 16 * block * window, window, min(16, channels - 16 * block), window)
 

@@ -29,6 +29,7 @@ from .simd import (
     LANES,
     at,
     broadcast,
+    fill,
     fma,
     load,
     load_some,
@@ -82,12 +83,6 @@ def every(step, first, vectors):
     return x if step == 1 else shuffled(x, x, range(first, LANES * step, step))
 
 
-@micro
-def clear(to, size):
-    for i in loop(size, 0, BYTES):
-        store(to + i, zeros())
-
-
 # ---- a tile ----------------------------------------------------------------------------------------
 
 
@@ -136,7 +131,7 @@ def convolve(t, part, parts, y, x, w, room, band, pitch, segment, lead, above, b
     window, each = t.height * t.width, filters // channels
     count = t.stride * (band - 1) + t.dilation * (t.height - 1) + 1
     pixels = at(room, part * room.shape[1] + lead)
-    clear(at(room, part * room.shape[1]), room.shape[1] * FLOAT)
+    fill(at(room, part * room.shape[1]), 0, room.shape[1] * FLOAT)
     for plane in range(images * channels * part // parts, images * channels * (part + 1) // parts):
         f = at(w, plane % channels * each * window)
         for b in range(0, rows, band):
@@ -145,8 +140,8 @@ def convolve(t, part, parts, y, x, w, room, band, pitch, segment, lead, above, b
             first = min(max(0, top), top + count)
             end = max(first, min(height, top + count))
             if band < rows:  # another band was there
-                clear(pixels, pitch * (first - top))
-                clear(pixels + pitch * (end - top), pitch * (top + count - end))
+                fill(pixels, 0, pitch * (first - top))
+                fill(pixels + pitch * (end - top), 0, pitch * (top + count - end))
             lay_out(t, pixels + pitch * (first - top), pitch, segment, before,
                     at(x, (plane * height + first) * width), width * FLOAT, width, end - first)  # fmt: skip
             for e in range(each):

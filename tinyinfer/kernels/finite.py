@@ -2,27 +2,33 @@
 loops that leave them out are right if what they would meet is finite; else the definition is asked."""
 
 import numpy as np
+from numba import types
 
 from ..ops.layout import In
 from ..ops.pool import MaxPool2d
 from .native import native
-from .simd import LANES, at, fma, load, load_some, splat, total
+from .simd import BYTES, LANES, at, fma, load, load_some, loop, micro, registers, total, zeros
 
 HALVES = MaxPool2d((2, 2), (2, 2))
 
 
+@micro(types.float32)
+def zero_times(x, n):
+    """0, or NaN if one of the n numbers from this address on is not finite."""
+    sums = registers([zeros()])
+    for i in loop(n >> 4):
+        sums[0] = fma(load(x + BYTES * i), zeros(), sums[0])
+    last = load_some(x + BYTES * (n >> 4), n & (LANES - 1))
+    return total(fma(last, zeros(), sums[0]))
+
+
 @native
-def zero_times(x):
-    """0, or NaN if one of the numbers is not finite."""
-    zero = splat(np.float32(0))
-    sums, n = zero, x.size // LANES * LANES
-    for i in range(0, n, LANES):
-        sums = fma(load(at(x, i)), zero, sums)
-    return total(fma(load_some(at(x, n), x.size - n), zero, sums))
+def zero_times_all(x):
+    return zero_times(at(x, 0), x.size)
 
 
 def is_finite(x) -> bool:
-    return zero_times(np.ascontiguousarray(x).reshape(-1)) == 0
+    return zero_times_all(np.ascontiguousarray(x).reshape(-1)) == 0
 
 
 def guarded(run, op, watched, bias=False, activation="", pool=False):

@@ -34,12 +34,12 @@ from .simd import (
     BYTES,
     LANES,
     at,
+    below,
     broadcast,
     load,
     load_some,
     loop,
     micro,
-    number,
     prefetch,
     registers,
     select,
@@ -88,7 +88,7 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
         for r in range(t.rows * t.given):
             prefetch(x + (AHEAD + BYTES * r))
         count = k - (block << 4)
-        count = select(count < LANES, count, number(LANES))
+        count = below(count, LANES)
         whole = count & -t.split
         for i in loop(whole, step=t.split):
             steps(x + (i << 2), t.split)
@@ -144,11 +144,11 @@ BAND = 4  # rows that are packed at a time: so many runs of memory the machine f
 def pack_rows(x, pitch, rows, columns, to, plane, line, panel):
     for band in loop(rows, step=BAND):
         end = rows - band
-        end = select(end < BAND, end, number(BAND))
+        end = below(end, BAND)
         for j in loop(columns + (WIDE - 1) >> SHIFT):
             from_, to_ = x + pitch * band + LINE * j, to + panel * j + line * band
             left = columns - WIDE * j
-            full = select(left >= WIDE, end, number(0))
+            full = select(left >= WIDE, end, 0)
             for r in loop(full):
                 for v in range(VECTORS):
                     store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))

@@ -36,7 +36,7 @@ from .im2col import serves
 from .kernel import Cost, Kernel, kernel
 from .native import bound, inner, native
 from .reorder import FLOATS, to_planes
-from .simd import BYTES, LANES, at, load_one, loop, micro, prefetch, store, store_some, zeros
+from .simd import BYTES, LANES, at, fill, load_one, loop, micro, prefetch, store, store_some, zeros
 from .static import Static
 from .threads import parts as parts_for
 
@@ -156,8 +156,7 @@ def weights(t, part, parts, y, d, x, room, taps, cuts, g, by):
     right = left + STEP * t.rows
     sums, size = right + (stop - start) * PIXELS * LINE, t.rows * LINE
     for group in range(g.groups):
-        for there in range(sums, sums + (bottom - top) * (stop - start) * size, BYTES):
-            clear(there)
+        fill(sums, 0, (bottom - top) * (stop - start) * size)
         for cut in cuts:
             pixels = (cut[1] - cut[0]) * (cut[3] - cut[2]) * (cut[5] - cut[4])
             cut = cut[0], cut[1], cut[2], cut[3], cut[4], cut[5]
@@ -179,11 +178,6 @@ def weights(t, part, parts, y, d, x, room, taps, cuts, g, by):
             for j in range(start, stop):
                 put(t, g, y, group * g.filters + j * WIDE, g.filters - j * WIDE, line, lines, c)
                 c += size
-
-
-@micro
-def clear(address):
-    store(address, zeros())
 
 
 @inner

@@ -28,6 +28,8 @@ from .reorder import ONE_BYTE
 from .simd import (
     BYTES,
     LANES,
+    WHOLE,
+    WHOLE_BITS,
     Value,
     above,
     at,
@@ -54,11 +56,6 @@ from .simd import (
     zeros,
 )
 
-ROUND = (
-    1.5 * 2**23
-)  # a float plus this has the nearest whole number, ties to even, in its last bits,
-ROUNDED = 0x4B400000  # added to these
-
 # ---- how sums begin and end ------------------------------------------------------------------------
 
 
@@ -80,7 +77,7 @@ def requantized(t, sums, o, rest, more) -> Iterator[Value]:
     line = scales(t, scale, o, rest)
     for i, x in enumerate(sums):
         x = below(above(to_float(x) * line[i % t.vectors], low), high)
-        yield cast(x + ROUND, i32x16) + (zero - ROUNDED)
+        yield cast(x + WHOLE, i32x16) + (zero - WHOLE_BITS)
 
 
 def scales(t, scale, o, rest) -> list[Value]:

@@ -10,11 +10,24 @@ logf.c), those of erf are Juffa's (2016, "faithfully rounded erff").
 
 from functools import reduce
 
-from .simd import Value, above, below, call, cast, constant, f32x16, fma, i32x16, micro, select
+from .simd import (
+    WHOLE,
+    WHOLE_BITS,
+    Value,
+    above,
+    below,
+    call,
+    cast,
+    constant,
+    f32x16,
+    fma,
+    i32x16,
+    micro,
+    select,
+)
 
 LOG2E = 1.44269504088896341
 LOG2 = 0.693359375, -2.12194440e-4  # their sum; n times the first is exact
-WHOLE = 12582912.0  # 1.5 * 2**23: to add it rounds, and leaves the whole number in the lowest bits
 SMALLEST = 2.0**-126  # below it there are fewer bits
 
 EXP = 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1
@@ -54,7 +67,7 @@ def reduced(x, low, high):
     x = below(of(high), above(of(low), x))
     t = fma(x, of(LOG2E), of(WHOLE))
     r = reduce(lambda r, c: fma(t - WHOLE, of(-c), r), LOG2, x)
-    return fma(polynomial(r, EXP), r * r, r), cast(t, i32x16) - 0x4B400000
+    return fma(polynomial(r, EXP), r * r, r), cast(t, i32x16) - WHOLE_BITS
 
 
 @micro(f32x16)
@@ -112,7 +125,7 @@ def beyond(u, y, x):
 
 def whole(n) -> Value:
     """An integer, as a float."""
-    return cast(n + 0x4B400000, f32x16) - WHOLE
+    return cast(n + WHOLE_BITS, f32x16) - WHOLE
 
 
 @micro(f32x16)

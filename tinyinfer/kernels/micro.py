@@ -221,6 +221,12 @@ def number(x) -> Value:
     return x if isinstance(x, Value) else constant(i64, x)
 
 
+def values(a, b) -> list[Value]:
+    """Beside a Value a Python number is a constant of its kind; beside another one, a count."""
+    kind = next((x.ir.type for x in (a, b) if isinstance(x, Value)), i64)
+    return [x if isinstance(x, Value) else constant(kind, x) for x in (a, b)]
+
+
 def call(name, result, *args) -> Value:
     """A function of LLVM or of the CPU."""
     args = [a.ir if isinstance(a, Value) else a for a in args]

@@ -23,15 +23,14 @@ from ..ops.conv import Conv2d
 from ..ops.layout import In
 from ..ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dInput
 from . import threads
-from .depthwise import BAND, Layer, clear, image_kernel, lay_back, pixels
+from .depthwise import BAND, Layer, image_kernel, lay_back, pixels
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native
 from .simd import (
     BYTES,
     LANES,
-    Value,
     at,
-    builder,
+    fill,
     is_nan,
     load,
     loop,
@@ -54,17 +53,9 @@ def give(t, gx, g, m, x, row, down, across):
         for l in loop(across):
             there = row * k + l * BYTES
             p = load(x + there)
-            wins = either(is_nan(p), equal(p, best))
+            wins = is_nan(p) | p.compared("==", best)
             store(gx + there, load(gx + there) + select(wins, left[0], zeros()))
             left[0] = select(wins, zeros(), left[0])
-
-
-def equal(a, b):
-    return Value(builder().fcmp_ordered("==", a.ir, b.ir))
-
-
-def either(a, b):
-    return Value(builder().or_(a.ir, b.ir))
 
 
 @native
@@ -84,7 +75,7 @@ def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, bloc
         a = pixels(planar, xs, x, 0, block, x_size, top, bottom)
         if not planar:
             to = pixels(planar, 0, y, 0, block, x_size, top, bottom)
-        clear(to, (bottom - top) * width)
+        fill(to, 0, BYTES * (bottom - top) * width)
         for i in range(first, end):
             _, row, down = rows[i]
             for j in range(len(columns)):

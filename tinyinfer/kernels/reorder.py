@@ -18,7 +18,6 @@ from .simd import (
     at,
     f32x16,
     micro,
-    number,
     read,
     read_some,
     select,
@@ -48,7 +47,7 @@ def turn(t, x, row, y, column):
 @micro
 def turn_some(t, x, row, rows, columns, y, column, wide):
     """Of x so many rows and columns; a row of y gets `wide` numbers, zeros where x has no rows."""
-    if_there = lambda i, n, x: select(n > i, x, number(0))  # to mask what is no memory takes long
+    if_there = lambda i, n, x: select(n > i, x, 0)  # to mask what is no memory takes long
     x = [
         read_some(x + if_there(i, rows, row * i), if_there(i, rows, columns), element(t))
         for i in range(16)

@@ -38,6 +38,7 @@ from .micro import (  # noqa: F401
     registers,
     stay_a_loop,
     u8x16,
+    values,
     void,
     writing,
     zeros,
@@ -224,6 +225,7 @@ def fma(a, b, c):
 
 
 def select(mask, a, b) -> Value:
+    a, b = values(a, b)
     return Value(builder().select(mask.ir, a.ir, b.ir))
 
 
@@ -239,11 +241,13 @@ def minimum(a, b):
 
 
 def above(a, b) -> Value:
-    """The larger one, in one instruction; b if either is NaN."""
+    """The larger one, of numbers or vectors, in one instruction; b if either is NaN."""
+    a, b = values(a, b)
     return select(a > b, a, b)
 
 
 def below(a, b) -> Value:
+    a, b = values(a, b)
     return select(a < b, a, b)
 
 
@@ -270,6 +274,12 @@ def total(x):
     return Value(builder().extract_element(x.ir, ir.Constant(i32, 0)))
 
 
+WHOLE = (
+    1.5 * 2**23
+)  # a float plus this has the nearest whole number, ties to even, in its last bits,
+WHOLE_BITS = 0x4B400000  # added to these
+
+
 def to_float(x) -> Value:
     return Value(builder().sitofp(x.ir, f32x16.ir))
 
@@ -285,11 +295,8 @@ def narrow(x) -> Value:
 
 def nearest(x) -> Value:
     """Integers: ties to even. Of floats of at most 22 bits."""
-    if (
-        HOST.x86 and HOST.lanes == 4
-    ):  # before SSE4.1 rint is a call a lane; to add 1.5 * 2**23 rounds too
-        bits = cast(x + 12582912.0, i32x16)
-        return bits - 0x4B400000
+    if HOST.x86 and HOST.lanes == 4:  # before SSE4.1 rint is a call a lane
+        return cast(x + WHOLE, i32x16) - WHOLE_BITS
     rounded = call("llvm.rint.v16f32", x.ir.type, x)
     return Value(builder().fptosi(rounded.ir, i32x16.ir))
 

@@ -37,6 +37,7 @@ from .simd import (
     builder,
     constant,
     f32,
+    fill,
     fma,
     i64,
     load,
@@ -170,12 +171,6 @@ def scatter_one(t, v, c, count, x, g):
         store(there, read(there, f32) + read(v + p * 4, f32) * g)
 
 
-@micro
-def clear(to, bytes_):
-    for i in loop(bytes_, 0, BYTES):
-        store(to + i, zeros())
-
-
 # ---- blocks ----------------------------------------------------------------------------------------
 
 
@@ -240,7 +235,7 @@ def multiply_transposed(t, part, parts, x, v, c, p, g):
     (count, n, wide), m = x.shape, g.shape[1]
     for b in range(count * part // parts, count * (part + 1) // parts):
         there = at(x, b * n * wide)
-        clear(there, n * wide * 4)
+        fill(there, 0, n * wide * 4)
         for i in range(m):
             scatter(t, at(v, p[i]), at(c, p[i]), p[i + 1] - p[i], there, at(g, (b * m + i) * wide))
 

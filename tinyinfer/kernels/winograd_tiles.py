@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 
 from ..ops.winograd import toom_cook
-from .blocks import Images, larger, pixel, smaller
+from .blocks import Images, pixel
 from .combine import combined, exact, shared
 from .direct import ACTIVATIONS
 from .simd import (
@@ -21,6 +21,7 @@ from .simd import (
     LANES,
     Value,
     above,
+    below,
     broadcast,
     builder,
     f32x16,
@@ -33,7 +34,6 @@ from .simd import (
     loop,
     maximum,
     micro,
-    number,
     registers,
     select,
     store,
@@ -125,8 +125,8 @@ def gather(t, x, image, block, i, j, to):
     n, x = size_of(t), Images(*x)
     for k in loop(n * n):
         store(to + k * BYTES, zeros())
-    for p in loop(smaller(x.height - i, n), larger(-i, 0)):
-        for q in loop(smaller(x.width - j, n), larger(-j, 0)):
+    for p in loop(below(x.height - i, n), above(-i, 0)):
+        for q in loop(below(x.width - j, n), above(-j, 0)):
             store(to + (p * n + q) * BYTES, load(pixel(x, image, block, i + p, j + q)))
 
 
@@ -134,8 +134,8 @@ def gather(t, x, image, block, i, j, to):
 def scatter(t, tile, y, image, block, i, j):
     """What of a tile of outputs is in the image."""
     y = Images(*y)
-    for p in loop(smaller(y.height - i, t.m)):
-        for q in loop(smaller(y.width - j, t.m)):
+    for p in loop(below(y.height - i, t.m)):
+        for q in loop(below(y.width - j, t.m)):
             store(pixel(y, image, block, i + p, j + q), load(tile + (p * t.m + q) * BYTES))
 
 
@@ -144,7 +144,7 @@ def filters_again(t, p, plane, w):
     kept."""
     n, r, (_, _, back) = size_of(t), t.r, matrices(t.m, t.r, t.points)
     row = lambda e: e if e < r - 1 else n - 1
-    column = lambda e: select(e < r - 1, e, number(n - 1))
+    column = lambda e: select(e < r - 1, e, n - 1)
     both_ways(back, r, lambda e, f: load(p + plane * (n * row(e)) + column(f) * plane),
               lambda k, l, x: store(w + k * (BYTES * r) + BYTES * l, x))  # fmt: skip
     places = [w + BYTES * k for k in range(r * r)]
