@@ -74,10 +74,11 @@ class Work:
 
 
 def written_over(n, kernel, values) -> set[Block]:
-    """The blocks that the result of n could take over, if nothing else needs them."""
-    can = set()
+    """The blocks that the result of n could take over, if nothing else needs them. Of several results
+    each only may be what a State becomes."""
+    can, results = set(), [b.spec for b in values.blocks_of(n)]
     for x in (n.inputs[i] for i in kernel.over):
-        if x.spec == n.spec and values.fills(x):
+        if x.spec in results and values.fills(x) and (len(results) == 1 or not x.op):
             block = values.block[x]
             looks = [y for y in n.inputs if block in values.blocks_of(y)]
             if all(values.same_look(x, y) for y in looks):

@@ -31,6 +31,7 @@ from ..graph.history import Change, History
 from ..graph.passes.fuse import fuse
 from ..graph.passes.layout import layout
 from ..graph.passes.rewrite import fixed
+from ..graph.passes.together import together
 from ..kernels.kernel import Kernel, forms_of, kernel_for, kernel_of, kernels_of
 from ..ops.layout import In, Reorder
 from ..ops.packed import Form, Packed
@@ -151,7 +152,8 @@ def select(graph: Graph, selection=None, layouts=None) -> Graph:
     start = perf_counter()
     layouts = layouts or layouts_for(graph)
     ways = [Way(layout(graph, to=to) if to else graph, selection) for to in layouts]
-    new = fuse(min(ways, key=lambda way: way.seconds).graph(), fits=has_kernel)
+    best = min(ways, key=lambda way: way.seconds).graph()
+    new = fuse(together(best, fits=has_kernel), fits=has_kernel)
     change = Change("select", graph, new, perf_counter() - start)
     return new.remembering(History((*graph.history, change)))
 
@@ -271,6 +273,8 @@ def measured(kernel, specs) -> float:
 
 
 def random(spec):
+    if not isinstance(spec, Spec):
+        return tuple(map(random, spec))
     if spec.dtype.kind == "f":
         return np.random.default_rng(0).standard_normal(spec.shape).astype(spec.dtype)
     return np.ones(spec.shape, spec.dtype)

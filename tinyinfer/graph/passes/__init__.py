@@ -19,6 +19,7 @@ from .simplify import simplify
 from .split import split
 from .strength import strength
 from .strip import strip
+from .together import together
 from .unroll import unroll
 
 STANDARD = strip, dead, fold, simplify, batch_norm, move, strength, fold, cse, fuse
