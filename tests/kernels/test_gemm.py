@@ -82,8 +82,7 @@ def test_the_same_bits_in_parts(monkeypatch, shapes):
     y = op.infer(spec_of(a), spec_of(b))
 
     def product(parts):
-        monkeypatch.setattr(gemm, "parts_for", lambda flops, most: min(parts, most))
-        monkeypatch.setattr("tinyinfer.kernels.gemv.parts_for", gemm.parts_for)
+        monkeypatch.setattr(threads, "parts", lambda flops, most: min(parts, most))
         k = gemm.find(op, y, spec_of(a), spec_of(b))
         out, *scratch = map(poisoned, (y, *k.scratch))
         k.run(out, a, b, *scratch)

@@ -7,7 +7,7 @@ import pytest
 from kernel_check import agrees, poisoned
 
 from tinyinfer.core.spec import spec_of
-from tinyinfer.kernels import im2col, im2col_weights
+from tinyinfer.kernels import im2col, im2col_weights, threads
 from tinyinfer.ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from tinyinfer.ops.packed import Packed
 
@@ -107,8 +107,7 @@ def in_parts(monkeypatch, find, op, *xs):
     """The result in one, two and three parts."""
     y = op.infer(*map(spec_of, xs))
     for parts in 1, 2, 3:
-        for module in im2col, im2col_weights:
-            monkeypatch.setattr(module, "parts_for", lambda flops, most, n=parts: min(n, most))
+        monkeypatch.setattr(threads, "parts", lambda flops, most, n=parts: min(n, most))
         k = find(op, y, *map(spec_of, xs))
         out, *scratch = map(poisoned, (y, *k.scratch))
         k.run(out, *xs, *scratch)

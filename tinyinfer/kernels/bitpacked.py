@@ -28,7 +28,7 @@ from ..ops.packed import Packed
 from . import threads
 from .host import HOST
 from .kernel import Cost, Kernel, forms, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .reorder import FLOATS, to_lanes
 from .simd import (
     BYTES,
@@ -115,7 +115,7 @@ def single(t, x, w, count, signs, y):
 def multiply(t, part, parts, y, x, w, rows, filters, words, signs):
     wide, tiles = LANES * t.vectors, (rows + t.rows - 1) // t.rows
     total = (filters + wide - 1) // wide * tiles
-    for n in range(total * part // parts, total * (part + 1) // parts):
+    for n in range(*share(total, part, parts)):
         j, i = n // tiles * wide, min(n % tiles * t.rows, rows - t.rows)
         from_x = at(x, i * words), words * 4, 0, 0
         from_w = at(w, j * words), 0, words * BYTES
@@ -148,7 +148,7 @@ def convolve(t, part, parts, y, x, w, height, width, channels, stride, padding, 
     x_line, w_line = dilation[0] * wide * words * 4, width * words * BYTES
     most, step = (width, dilation[1] * words * 4) if dilation[1] > 1 else (1, 0)
     total = images * lines
-    for n in range(total * part // parts, total * (part + 1) // parts):
+    for n in range(*share(total, part, parts)):
         image, top = n // lines, stride[0] * (n % lines) - padding[0]
         k, count = inside(h, height, top, dilation[0])
         first = (image * h + top + dilation[0] * k) * wide
@@ -307,7 +307,7 @@ def pack_pixels(x, plane, channels, y, pixel):
 @native
 def pack_rows(t, part, parts, y, x, n):
     rows, words = x.size // n, (n + 31) // 32
-    for i in range(rows * part // parts, rows * (part + 1) // parts):
+    for i in range(*share(rows, part, parts)):
         pack_row(at(x, i * n), n, at(y, i * words))
 
 
@@ -315,7 +315,7 @@ def pack_rows(t, part, parts, y, x, n):
 def pack_planes(t, part, parts, y, x, channels, pixels):
     images, words = x.size // (channels * pixels), (channels + 31) // 32
     total = images * words
-    for n in range(total * part // parts, total * (part + 1) // parts):
+    for n in range(*share(total, part, parts)):
         image, word = n // words, n % words
         there, here = (image * channels + 32 * word) * pixels, image * pixels * words + word
         for p in range(0, pixels, LANES):

@@ -19,7 +19,7 @@ from math import prod
 from ..core.spec import Spec
 from . import threads
 from .kernel import Cost, Kernel, kernel
-from .native import bound_several, native
+from .native import bound_several, native, share
 from .program import KNOWN, Program, emit, is_mask, program, program_of
 from .simd import (
     LANES,
@@ -55,9 +55,9 @@ def rows(t, part, parts, ys, xs, numbers):
     *sizes, columns = numbers
     first, last, left, right = 0, 1, 0, columns
     if sizes:
-        first, last = share(part, parts, prod(sizes), 1)
+        first, last = share.py_func(prod(sizes), part, parts)
     else:
-        left, right = share(part, parts, columns, LANES * UNROLL)
+        left, right = share_in_blocks(columns, LANES * UNROLL, part, parts)
     for row in loop(last, first):
         places = [begin(moves, row, sizes, columns) for _, _, moves in t.operands]
         operands = [
@@ -70,11 +70,10 @@ def rows(t, part, parts, ys, xs, numbers):
         streamed()
 
 
-def share(part, parts, n, block):
-    """From where to where this part of n goes: of whole blocks."""
+def share_in_blocks(n, block, part, parts):
+    """The same, of whole blocks, but for the last."""
     blocks = (n + (block - 1)) // block
-    end = lambda k: below(blocks * k // parts * block, n)
-    return end(part), end(part + 1)
+    return [below(end * block, n) for end in share.py_func(blocks, part, parts)]
 
 
 def begin(moves, row, sizes, columns):

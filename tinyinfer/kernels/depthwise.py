@@ -30,7 +30,7 @@ from . import threads
 from .finite import zero_times
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
@@ -170,7 +170,7 @@ def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, i
     row, w_row = 64 * width * reach[0], 64 * size[1] * step[0]
     column, w_column = 64 * reach[1], 64 * step[1]
     total = images * blocks * each * len(bands)
-    for item in range(total * part // parts, total * (part + 1) // parts):
+    for item in range(*share(total, part, parts)):
         i, b = divmod(item, len(bands))
         i, e = divmod(i, each)
         image, block = divmod(i, blocks)
@@ -208,7 +208,7 @@ def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, do
     sums = at(room, part * room.shape[1])
     to_g, to_x = sums + 64 * window, sums + 64 * (window + room_of_g)
     row, x_row, column = 64 * line, 64 * width * stride, 64 * dilation
-    for block in range(blocks * part // parts, blocks * (part + 1) // parts):
+    for block in range(*share(blocks, part, parts)):
         fill(sums, 0, BYTES * window)
         for image in range(images):
             for b in range(len(bands)):

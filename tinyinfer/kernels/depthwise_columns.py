@@ -23,7 +23,7 @@ from ..ops.conv import Conv2d
 from . import threads
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .simd import (
     BYTES,
     LANES,
@@ -132,7 +132,7 @@ def convolve(t, part, parts, y, x, w, room, band, pitch, segment, lead, above, b
     count = t.stride * (band - 1) + t.dilation * (t.height - 1) + 1
     pixels = at(room, part * room.shape[1] + lead)
     fill(at(room, part * room.shape[1]), 0, room.shape[1] * FLOAT)
-    for plane in range(images * channels * part // parts, images * channels * (part + 1) // parts):
+    for plane in range(*share(images * channels, part, parts)):
         f = at(w, plane % channels * each * window)
         for b in range(0, rows, band):
             b = min(b, rows - band)

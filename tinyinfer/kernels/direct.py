@@ -26,7 +26,7 @@ from ..ops.layout import In, image_shape
 from ..ops.packed import Filters, Packed
 from . import threads, tile
 from .kernel import NO_BIAS, Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .reorder import FLOATS, to_lanes, to_planes, turn_line
 from .simd import (
     ACTIVATIONS,
@@ -201,7 +201,7 @@ def convolve(t, cell, part, parts, y, x, p, room, kept, more, outside, g):
     pixel, strips, held = t.bytes * t.block, -(-g.down // g.strip), -1
     channels = g.channels if t.turned else g.groups * g.blocks * t.block
     units, image = g.images * strips * g.panels, channels * g.height * g.width * t.bytes
-    for unit in range(units * part // parts, units * (part + 1) // parts):
+    for unit in range(*share(units, part, parts)):
         s, o = divmod(unit, g.panels)
         n, i = divmod(s, strips)
         i = min(i * g.strip, g.down - g.strip)

@@ -24,10 +24,10 @@ import numpy as np
 from ..core.spec import Spec
 from ..ops.linalg import MatMul
 from ..ops.packed import Columns, Packed
-from . import tile
+from . import threads, tile
 from .gemv import vector_run
 from .kernel import NO_BIAS, Cost, Kernel, ended, forms, kernel
-from .native import bound, inner, into_another, native
+from .native import bound, inner, into_another, native, share
 from .reorder import FLOATS, to_lanes
 from .simd import (
     ACTIVATIONS,
@@ -47,7 +47,6 @@ from .simd import (
     store_some,
 )
 from .static import Static, StaticType
-from .threads import parts as parts_for
 
 VECTORS = tile.vectors_for(2)  # of a panel
 WIDE = LANES * VECTORS
@@ -222,9 +221,9 @@ def gemm(
     or columns; `some` rows are packed at a time, and `kept` panels; `biased`: 1 if each column has a
     bias of its own."""
     panels, tiles = (n + WIDE - 1) // WIDE, (m + t.rows - 1) // t.rows
-    first, last = share(from_a.size, part, parts, by == 0)
-    top, bottom = share(tiles, part, parts, by == 1)
-    start, stop = share(panels, part, parts, by == 2)
+    first, last = share_if(by == 0, from_a.size, part, parts)
+    top, bottom = share_if(by == 1, tiles, part, parts)
+    start, stop = share_if(by == 2, panels, part, parts)
     top, bottom = top * t.rows, min(bottom * t.rows, m)
     turned = np.int64(right == TURNED)
     edge = at(room, part * (room.size // parts))
@@ -261,10 +260,8 @@ def planes(k):
 
 
 @inner
-def share(n, part, parts, split):
-    if split:
-        return n * part // parts, n * (part + 1) // parts
-    return 0, n
+def share_if(split, n, part, parts):
+    return share(n, part, parts) if split else (0, n)
 
 
 def product_kernel(y, a, b, bias=None, activation="", given=False):
@@ -280,7 +277,7 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
     flops = 2 * len(from_a) * m * k * n
     lengths = len(from_a), -(-m // t.rows), -(-n // WIDE)
     by = lengths.index(max(lengths))
-    parts = parts_for(flops, lengths[by])
+    parts = threads.parts(flops, lengths[by])
     tiles = -(-lengths[1] // (parts if by == 1 else 1))  # of a part
     blocks = -(-tiles // max(1, CACHE * 5 // 8 // max(1, 4 * k) // t.rows)) or 1
     some = max(1, -(-tiles // blocks)) * t.rows

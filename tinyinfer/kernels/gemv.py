@@ -5,7 +5,8 @@ other, and is read in the order in which it lies:
     y[j] = sum_i v[i] x[i, j]              # the lanes go along the result, 8 lines at a time
 """
 
-from .native import bound, native
+from . import threads
+from .native import bound, native, share
 from .simd import (
     BYTES,
     LANES,
@@ -23,7 +24,6 @@ from .simd import (
     zeros,
 )
 from .static import Static
-from .threads import parts as parts_for
 
 SOME, ONE = Static(lines=8), Static(lines=1)
 CHUNK = 4096  # numbers of a result that stay in the first cache
@@ -66,7 +66,7 @@ def add_lines(t, v, x, pitch, n, y):
 @native
 def by_rows(t, part, parts, y, x, v, from_x, from_v, m, n):
     """y[i] = x[i] v[i], matrices (m, n): here and below, as many as there are places where they begin."""
-    first, last = m * part // parts, m * (part + 1) // parts
+    first, last = share(m, part, parts)
     for i in range(from_x.size):
         for r in range(first, last - 7, 8):
             dots(SOME, at(x, from_x[i] + n * r), 4 * n, n, at(v, from_v[i]), at(y, m * i + r))
@@ -77,8 +77,8 @@ def by_rows(t, part, parts, y, x, v, from_x, from_v, m, n):
 @native
 def by_columns(t, part, parts, y, x, v, from_x, from_v, m, n):
     """y[i] = v[i] x[i]"""
-    lanes = (n + 15) // LANES
-    first, last = lanes * part // parts * LANES, min(n, lanes * (part + 1) // parts * LANES)
+    first, last = share((n + 15) // LANES, part, parts)
+    first, last = first * LANES, min(n, last * LANES)
     for i in range(from_x.size):
         for j in range(first, last, CHUNK):
             count = min(CHUNK, last - j)
@@ -96,7 +96,7 @@ def vector_run(from_a, from_b, m, k, n, left, right):
     """run(y, a, b, ...) where a has one row, or b one column. `left`, `right`: they lie by columns."""
     row = m == 1
     size, lies = (n, right) if row else (m, not left)
-    parts = parts_for(2 * k * size * len(from_a), -(-size // LANES))
+    parts = threads.parts(2 * k * size * len(from_a), -(-size // LANES))
     starts = (from_b, from_a) if row else (from_a, from_b)
     f, shape = (by_rows, (size, k)) if lies else (by_columns, (k, size))
     run = bound(f, numbers=(*starts, *shape), parts=parts)

@@ -22,10 +22,9 @@ from itertools import groupby
 from math import prod
 
 from . import threads
-from .chain import share
 from .kernel import Cost, Kernel
 from .math import of
-from .native import bound_several
+from .native import bound_several, share
 from .program import KINDS, Program, emit, program
 from .simd import (
     BYTES,
@@ -84,7 +83,7 @@ def width(t):
 def groups(t, part, parts, sizes):
     """This part of them, one after the other, or so many side by side."""
     blocks = (sizes[2] + (width(t) - 1)) // width(t)
-    first, last = share(part, parts, sizes[0] * blocks, 1)
+    first, last = share.py_func(sizes[0] * blocks, part, parts)
     for unit in loop(last, first):
         yield Groups(t, unit // blocks, unit % blocks * width(t), sizes)
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput
 from ..ops.packed import Packed, Rows
+from . import threads
 from .columns import copy_columns, forward_grid, gather, input_grids, one_row, stride_of
 from .finite import guarded
 from .gemm import (
@@ -36,7 +37,7 @@ from .gemm import (
     pack,
     planes,
     product,
-    share,
+    share_if,
     tile_for,
 )
 from .kernel import NO_BIAS, Cost, Kernel, ended, forms, kernel
@@ -60,7 +61,6 @@ from .simd import (
     zeros,
 )
 from .static import Static
-from .threads import parts as parts_for
 
 FEW = 6  # pixels, for which vectors along the sum are better
 GATHER = 8  # filters, by as many multiplications as to gather a column takes the time of
@@ -124,8 +124,8 @@ def convolve(t, part, parts, y, x, w, bias, room, taps, kinds, g, how, by, many)
     """`how` w is given; `by`: what is split: filters, or pixels; `many` panels at a time."""
     k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
     tiles, panels = (g.filters + t.rows - 1) // t.rows, (pixels + WIDE - 1) // WIDE
-    top, bottom = share(tiles, part, parts, by == 0)
-    start, stop = share(panels, part, parts, by == 1)
+    top, bottom = share_if(by == 0, tiles, part, parts)
+    start, stop = share_if(by == 1, panels, part, parts)
     edge = at(room, part * (room.size // parts))
     columns = edge + LINE * t.rows
     singles = columns + many * k * LINE
@@ -215,7 +215,7 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     rows = tiles * t.rows
     flops = 2 * g.groups * WIDE * panels * (rows * (k + APART * apart) + GATHER * k)
     flops += 2 * g.groups * rows * k * {GIVEN: 0, ROWS: PACK, TURNED: TURN}[how]
-    parts = parts_for(flops, max(tiles, panels))
+    parts = threads.parts(flops, max(tiles, panels))
     many = max(1, min(panels, CACHE // 4 // max(1, k * LINE)))
     room = t.rows * WIDE + many * k * WIDE + FEW * k
     room += (how != GIVEN) * planes.py_func(k) * LANES * t.rows * tiles

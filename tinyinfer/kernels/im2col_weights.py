@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2dWeight
+from . import threads
 from .columns import forward_grid, line_of, one_row, stride_of, within
 from .gemm import (
     FAR,
@@ -29,7 +30,7 @@ from .gemm import (
     narrow_product,
     pack,
     product,
-    share,
+    share_if,
     tile_for,
 )
 from .im2col import serves
@@ -38,7 +39,6 @@ from .native import bound, inner, native
 from .reorder import FLOATS, to_planes
 from .simd import BYTES, LANES, at, fill, load_one, loop, micro, prefetch, store, store_some, zeros
 from .static import Static
-from .threads import parts as parts_for
 
 COPY = 10  # filters, by as many multiplications as to copy a line takes the time of
 TURNED = np.int64(1)
@@ -150,8 +150,8 @@ def turn(g, d, group, filters, cut, to):
 def weights(t, part, parts, y, d, x, room, taps, cuts, g, by):
     """`by`: what is split: lines or filters."""
     lines = g.channels * len(taps)
-    top, bottom = share((lines + t.rows - 1) // t.rows, part, parts, by == 0)
-    start, stop = share((g.filters + WIDE - 1) // WIDE, part, parts, by == 1)
+    top, bottom = share_if(by == 0, (lines + t.rows - 1) // t.rows, part, parts)
+    start, stop = share_if(by == 1, (g.filters + WIDE - 1) // WIDE, part, parts)
     left = at(room, part * (room.size // parts))
     right = left + STEP * t.rows
     sums, size = right + (stop - start) * PIXELS * LINE, t.rows * LINE
@@ -200,7 +200,7 @@ def find(op, w, d, x):
     tiles, panels = -(-lines // t.rows), -(-g.filters // WIDE)
     by = int(panels > tiles)
     flops = 2 * g.groups * tiles * t.rows * pixels * (panels * WIDE + COPY)
-    parts = parts_for(flops, max(tiles, panels))
+    parts = threads.parts(flops, max(tiles, panels))
     down, across = (-(-n // (parts if by == i else 1)) for i, n in enumerate((tiles, panels)))
     room = t.rows * STEP // 4 + across * WIDE * (PIXELS + down * t.rows)
     numbers = np.array(taps, int).reshape(-1, 2), np.array(cuts(g), int).reshape(-1, 6), g, by

@@ -29,7 +29,7 @@ from .direct import STAGES, with_bias
 from .host import HOST
 from .int8 import stages
 from .kernel import Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .simd import (
     BYTES,
     LANES,
@@ -100,7 +100,7 @@ def convolve(t, part, parts, y, x, w, room, table, starts, cells, more):
     nothing = at(room, part * room.shape[1])
     wide, size = 16 * t.vectors, x.shape[1] * x.shape[2] * channels
     pixels = y.shape[1] * y.shape[2]
-    for item in range(images * blocks * part // parts, images * blocks * (part + 1) // parts):
+    for item in range(*share(images * blocks, part, parts)):
         image, block = divmod(item, blocks)
         here, first = at(x, image * size), image * pixels + starts[block]
         for panel in range(w.shape[0]):

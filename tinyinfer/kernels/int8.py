@@ -23,7 +23,7 @@ from ..ops.packed import Packed
 from . import direct, threads, tile
 from .direct import whole
 from .kernel import Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .reorder import ONE_BYTE
 from .simd import (
     BYTES,
@@ -181,7 +181,7 @@ def multiply_bytes(t, part, parts, y, x, p, scale, bias, room, m, k, n, strip, x
     mine, more = at(room, part * room.shape[1]), (at(scale, 0), at(bias, 0), x_zero, y_zero, n)
     units, wide = strips * p.shape[0], 16 * t.vectors
     plane = 16 * (strip | 1)
-    for unit in range(units * part // parts, units * (part + 1) // parts):
+    for unit in range(*share(units, part, parts)):
         s, o = divmod(unit, p.shape[0])
         first = min(s * strip, m - t.rows)
         rows = min(strip, m - first)

@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from .host import HOST
 from .lines import load_lanes, runs
-from .native import inner, native
+from .native import inner, native, share
 from .simd import (
     BYTES,
     LANES,
@@ -132,7 +132,8 @@ def convolve_weights(t, part, parts, w, g, x, groups, stride, padding, dilation,
     channels, kernel, pixel = w.shape[1], w.shape[2], t.pixel // 4
     strip, row = lines_at_a_time(t, height, stride), kernel * t.taps
     g_line, x_line, tiles = t.columns * pixel, t.seen * pixel, g.shape[1] // t.filters
-    first, last = tiles * part // parts * t.filters, tiles * (part + 1) // parts * t.filters
+    first, last = share(tiles, part, parts)
+    first, last = first * t.filters, last * t.filters
     fill(at(w, first * channels * row), 0, 4 * (last - first) * channels * row)
     for b in range(g.shape[0]):
         for top in range(0, height, strip):

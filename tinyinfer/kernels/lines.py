@@ -22,7 +22,7 @@ from typing import NamedTuple
 from llvmlite import ir
 
 from .host import HOST
-from .native import inner, native
+from .native import inner, native, share
 from .simd import (
     ACTIVATIONS,
     BYTES,
@@ -371,7 +371,7 @@ def convolve(t, part, parts, y, x, w, bias, room, work):
              4 * w_filter, 4 * w_channel, 4 * work.row * t.taps)  # fmt: skip
     lines = y.shape[2] << t.pool
     strips = (lines + t.lines - 1) // t.lines
-    for n in range(y.shape[0] * strips * part // parts, y.shape[0] * strips * (part + 1) // parts):
+    for n in range(*share(y.shape[0] * strips, part, parts)):
         b, first = n // strips, n % strips * t.lines
         end = min(first + t.lines, lines)
         same = alike(t, first, end, kernel, height, work)

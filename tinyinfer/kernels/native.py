@@ -51,6 +51,12 @@ def inner(f):
     return njit(f, nogil=True, error_model="numpy", **options)
 
 
+@inner
+def share(n, part, parts):
+    """From where to where this part of n goes."""
+    return n * part // parts, n * (part + 1) // parts
+
+
 @cache
 def sources() -> str:
     """A hash of all that kernels are made from: Numba looks only at a kernel's own file, not at what

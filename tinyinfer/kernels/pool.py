@@ -25,7 +25,7 @@ from ..ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dInput
 from . import threads
 from .depthwise import BAND, Layer, image_kernel, lay_back, pixels
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .simd import (
     BYTES,
     LANES,
@@ -67,7 +67,7 @@ def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, bloc
     ms, xs = gs + 64 * first_room, gs + 64 * 2 * first_room
     to = xs + 64 * second_room
     total = blocks * len(bands)
-    for item in range(total * part // parts, total * (part + 1) // parts):
+    for item in range(*share(total, part, parts)):
         block, b = divmod(item, len(bands))
         first, end, top, bottom, start, stop = bands[b]
         p = pixels(planar, gs, g, 0, block, g_size, first, end)

@@ -12,8 +12,9 @@ overlap those before them; where there are fewer pixels, or fewer planes, loads 
 from math import prod
 
 from ..ops.layout import Reorder, image_shape
+from . import threads
 from .kernel import Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .simd import (
     at,
     f32x16,
@@ -27,7 +28,6 @@ from .simd import (
     u8x16,
 )
 from .static import Static
-from .threads import parts
 
 FLOATS, ONE_BYTE = Static(bytes=4), Static(bytes=1)  # what is moved: numbers of so many bytes
 
@@ -93,7 +93,7 @@ def reorder(t, part, parts, y, x, images, planes, pixels, pixel, block, image):
     """Of y, or of x, whichever has lanes: numbers from pixel to pixel, block to block, image to image."""
     blocks, strips = (planes + 15) // 16, (pixels + 15) // 16
     total = images * blocks * strips
-    start, stop = total * part // parts, total * (part + 1) // parts
+    start, stop = share(total, part, parts)
     while start < stop:
         i, first = divmod(start, strips)
         last = min(strips, first + stop - start)
@@ -131,5 +131,5 @@ def find(op, y, x):
     t = Static(bytes=x.dtype.itemsize, back=int(op.target == "NCHW"))
     moved = (prod(x.shape) + prod(y.shape)) * x.dtype.itemsize
     strips = -(-numbers[1] // 16) * -(-numbers[2] // 16) * numbers[0]
-    run = bound(reorder, t, numbers, parts(2 * moved, strips))
+    run = bound(reorder, t, numbers, threads.parts(2 * moved, strips))
     return Kernel("transposed", run, cost=Cost(0, moved))

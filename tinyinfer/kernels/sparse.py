@@ -26,7 +26,7 @@ from ..core.spec import Spec
 from ..ops.sparse import CsrMatMul, CsrMatMulDense, CsrMatMulValues
 from . import threads
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
@@ -193,7 +193,7 @@ def copy_back(x, wide, lines, y, pitch, left):
 def lay_out(t, part, parts, blocks, x, k):
     """blocks[b, i, j] = x[i, wide b + j], or x[wide b + j, i]; zeros behind its k columns, or rows."""
     count, lines, wide = blocks.shape
-    for b in range(count * part // parts, count * (part + 1) // parts):
+    for b in range(*share(count, part, parts)):
         to = at(blocks, b * lines * wide)
         if not t.in_rows:
             copy_lines(at(x, b * wide), 4 * k, lines, to, wide, k - b * wide)
@@ -207,7 +207,7 @@ def lay_out(t, part, parts, blocks, x, k):
 @native
 def put_back(t, part, parts, y, blocks, k):
     count, lines, wide = blocks.shape
-    for b in range(count * part // parts, count * (part + 1) // parts):
+    for b in range(*share(count, part, parts)):
         there = at(blocks, b * lines * wide)
         if not t.in_rows:
             copy_back(there, wide, lines, at(y, b * wide), 4 * k, k - b * wide)
@@ -224,7 +224,7 @@ def put_back(t, part, parts, y, blocks, k):
 def multiply(t, part, parts, y, v, c, p, x):
     """y = A x, of blocks"""
     (count, n, wide), m = x.shape, y.shape[1]
-    for u in range(count * m * part // parts, count * m * (part + 1) // parts):
+    for u in range(*share(count * m, part, parts)):
         b, i = u // m, u % m
         gather(t, at(v, p[i]), at(c, p[i]), p[i + 1] - p[i], at(x, b * n * wide), at(y, u * wide))
 
@@ -233,7 +233,7 @@ def multiply(t, part, parts, y, v, c, p, x):
 def multiply_transposed(t, part, parts, x, v, c, p, g):
     """x = A.T g, of blocks"""
     (count, n, wide), m = x.shape, g.shape[1]
-    for b in range(count * part // parts, count * (part + 1) // parts):
+    for b in range(*share(count, part, parts)):
         there = at(x, b * n * wide)
         fill(there, 0, n * wide * 4)
         for i in range(m):
@@ -244,7 +244,7 @@ def multiply_transposed(t, part, parts, x, v, c, p, g):
 def gradient(t, part, parts, v, c, p, g, x, k):
     """v[p] = sum_k g[i, k] x[c[p], k]"""
     m = len(p) - 1
-    for i in range(m * part // parts, m * (part + 1) // parts):
+    for i in range(*share(m, part, parts)):
         products(t, at(v, p[i]), at(c, p[i]), p[i + 1] - p[i], at(x, 0), 4 * k, at(g, i * k), k)
 
 
@@ -255,7 +255,7 @@ def gradient(t, part, parts, v, c, p, g, x, k):
 def multiply_one(t, part, parts, y, v, c, p, x):
     m = len(p) - 1
     y = y.reshape(-1)
-    for i in range(m * part // parts, m * (part + 1) // parts):
+    for i in range(*share(m, part, parts)):
         y[i] = gather_one(t, at(v, p[i]), at(c, p[i]), p[i + 1] - p[i], at(x, 0))
 
 

@@ -47,7 +47,7 @@ from . import threads
 from .blocks import Block, Images, Tiles, from_blocks, part_of, pixel, strip, to_blocks
 from .direct import FLOAT, Work, asked
 from .kernel import NO_BIAS, Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .simd import BYTES, at, load_some, loop, micro, registers, splat
 from .tile import busy, multiply, none, put, shape, tile, vectors_for
 from .winograd_tiles import (
@@ -138,8 +138,8 @@ def convolve(t, part, parts, y, x, p, bias, v, s, xs, ys, g):
     result = Images(at(y, 0), 64 * outs * OH * OW, 64 * OH * OW, OH, OW)
     v_, s_ = at(v, part * v.shape[1]), at(s, part * s.shape[1])
     here, filters, lines = part // g.split, part % g.split, x.shape[0] * tiles.down
-    begin, end = lines * here // (parts // g.split), lines * (here + 1) // (parts // g.split)
-    first, last = panels * filters // g.split, panels * (filters + 1) // g.split
+    begin, end = share(lines, here, parts // g.split)
+    first, last = share(panels, filters, g.split)
     for line in range(begin, end, g.lines):
         for column in range(0, tiles.across, g.columns):
             across = min(g.columns, tiles.across - column)
@@ -226,9 +226,9 @@ def planned(work, form, p, gradient, bias, activation):
     panels, elements, channels, wide = p
     down, across = -(-OH // m), -(-OW // m)
     parts, split = shares(images * down, p, across)
-    share = -(-images * down // (parts // split))
-    lines, columns = block_of(share, across, tiles_at_a_time(p))
-    counts = sizes(share, lines, columns, across)
+    most = -(-images * down // (parts // split))
+    lines, columns = block_of(most, across, tiles_at_a_time(p))
+    counts = sizes(most, lines, columns, across)
     turned, back = work.source == "NCHW", work.target == "NCHW"
     rows = shape(counts, form.vectors)[0]
     t = tile(rows, form.vectors, ahead=8192, m=m, r=r, points=form.points,

@@ -17,7 +17,7 @@ from . import threads
 from .combine import combined, shared
 from .direct import FLOAT
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native
+from .native import bound, native, share
 from .reorder import FLOATS, to_lanes
 from .simd import (
     BYTES,
@@ -75,7 +75,7 @@ def pack(t, part, parts, p, w, filters, channels, step, apart):
     """Of w: numbers from filter to filter and from channel to channel."""
     panels, elements, most, width = p.shape
     here, size = room(t), t.r * t.r
-    for b in range(panels * t.vectors * part // parts, panels * t.vectors * (part + 1) // parts):
+    for b in range(*share(panels * t.vectors, part, parts)):
         for c in range(most):
             u = at(p, (b // t.vectors * elements * most + c) * width + b % t.vectors * 16)
             if 16 * b < filters and c < channels:
