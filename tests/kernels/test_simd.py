@@ -55,6 +55,7 @@ from tinyinfer.kernels.simd import (
     total,
     transposed,
     u8x16,
+    when,
     wide,
     zeros,
 )
@@ -65,7 +66,8 @@ RNG = np.random.default_rng(0)
 
 def both(of_values, of_arrays):
     """The same by a micro-kernel and by NumPy."""
-    return lambda *xs: (of_values if isinstance(xs[0], Value) else of_arrays)(*xs)
+    given = lambda *xs: any(isinstance(x, Value) for x in xs)
+    return lambda *xs: (of_values if given(*xs) else of_arrays)(*xs)
 
 
 either = both(simd.select, np.where)
@@ -98,6 +100,7 @@ FLOATS = {
     "below": below,
     "is_nan": lambda a, b: either(is_nan(a), b, a),
     "is_nan of two": lambda a, b: either(is_nan(a, b), b - b, a),
+    "a number beside": lambda a, b: either(a > 0, below(a, 0.25), above(-0.25, a)),
     "relu": lambda a, b: both(relu, lambda a: np.where(a < 0, np.float32(0), a))(a),
     "double": lambda a, b: both(
         lambda a, b: narrow(wide(a) * wide(b) - wide(b)),
@@ -122,6 +125,7 @@ INTEGERS = {
     ">": lambda a, b: either(a > b, a, b),
     "<=": lambda a, b: either(a <= b, a, b + 1),
     ">=": lambda a, b: either(a >= b, b - 1, a),
+    "a number beside": lambda a, b: above(-100, below(a, 100)),
 }
 OPERATIONS = {"f": FLOATS, "i": INTEGERS}
 KINDS = {"f4": f32x16, "i4": i32x16, "i8": i64}  # NumPy's, and of what each is computed at a time
@@ -407,7 +411,8 @@ def turns(t, y, start, stop, step):
 
 @micro
 def nest(t, y, n):
-    """Pairs of k and less, and how many there are; a loop of Python in loops of the machine."""
+    """Pairs of k and less, and how many there are; a loop of Python in loops of the machine.
+    Some k add a hundred."""
     count, sums = registers([constant(i64, 0)]), registers([zeros(i32x16)] * 3)
     for k in loop(n):
         for _ in loop(k):
@@ -416,6 +421,9 @@ def nest(t, y, n):
                 sums[i] = sums[i] + (i + 1)
         for _ in loop(number(0)):
             count[0] = count[0] + 1_000_000
+        with when(k > 2):
+            with when(k < 5):
+                count[0] = count[0] + 100
     store(y, count[0])
     for i, x in enumerate(sums):
         store(y + 8 + BYTES * i, x)
@@ -450,7 +458,7 @@ def test_loops(start, stop, step):
     wanted = [*range(start, stop, step)]
     assert [*y] == wanted + [-99] * (20 - len(wanted))
     pairs = sum(range(stop))
-    assert nested[0] == pairs
+    assert nested[0] == pairs + 100 * sum(2 < k < 5 for k in range(stop))
     sums = nested[1:].view("i4").reshape(3, LANES)
     assert (sums == np.array([[1], [2], [3]]) * pairs).all()
     assert known[0] == 11235

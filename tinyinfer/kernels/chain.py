@@ -71,7 +71,7 @@ def rows(t, part, parts, ys, xs, numbers):
 
 
 def share_in_blocks(n, block, part, parts):
-    """The same, of whole blocks, but for the last."""
+    """`share` by whole blocks, of which the last may be less."""
     blocks = (n + (block - 1)) // block
     return [below(end * block, n) for end in share.py_func(blocks, part, parts)]
 

@@ -38,6 +38,7 @@ from .simd import (
     shuffled,
     store,
     store_some,
+    when,
     zeros,
 )  # fmt: skip
 from .static import Static
@@ -60,7 +61,7 @@ def lay_out(t, to, pitch, segment, before, x, pitch_of_x, n, rows):
         there, a = to + pitch * u, x + pitch_of_x * u
         for m in loop(whole, 0, wide):
             put(t, there, segment, before, m, [load(a + m * FLOAT + BYTES * i) for i in vectors])
-        for _ in loop((n - whole + (wide - 1)) // wide):  # once, if some are left
+        with when(whole < n):
             end, rest = a + whole * FLOAT, n - whole
             some = [load_some(end + BYTES * i, rest - LANES * i) for i in vectors]
             put(t, there, segment, before, whole, some)
@@ -118,9 +119,9 @@ def tiles(t, y, n, pixels, pitch, segment, w):
     for j in loop(whole, 0, LANES):
         for r, x in enumerate(tile(t, pixels + j * FLOAT, pitch, segment * FLOAT, weights)):
             store(y + (n * r + j) * FLOAT, x)
-    for j in loop(n, whole, LANES):  # at most once
-        for r, x in enumerate(tile(t, pixels + j * FLOAT, pitch, segment * FLOAT, weights)):
-            store_some(y + (n * r + j) * FLOAT, x, n - j)
+    with when(whole < n):
+        for r, x in enumerate(tile(t, pixels + whole * FLOAT, pitch, segment * FLOAT, weights)):
+            store_some(y + (n * r + whole) * FLOAT, x, n - whole)
 
 
 @native

@@ -49,6 +49,7 @@ from .simd import (
     splat,
     store,
     store_some,
+    when,
     zeros,
 )
 from .static import Static
@@ -220,10 +221,10 @@ def some_lines(t, alike, y, x, w, bias, room, filters, channels, rows, images, s
     for this one, perhaps the `second` of two that are pooled."""
     steps = Steps(*steps)
     if t.lines > 1:
-        for _ in loop(alike):
+        with when(alike > 0):
             tiles(t, t.lines, y, x, w, bias, room, filters, channels, rows, images, None, steps)
     if t.alone:
-        for _ in loop(1 - alike):
+        with when(alike < 1):
             tiles(t, 1, y, x, w, bias, room, filters, channels, rows, images, second, steps)
 
 

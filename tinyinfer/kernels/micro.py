@@ -15,7 +15,7 @@ LLVM keeps one in a register of 64 bytes, two of 32 or four of 16, so that layou
 everywhere. Addresses are numbers of bytes. Nothing is checked.
 
 `for k in loop(n)` is a loop of the machine, whose body is written once: `x = x + 1` in it would not go
-round with it. What it changes lives in registers:
+round with it; and `with when(x < y)` is a condition of the machine. What they change lives in registers:
 
         sums = registers([zeros()])
         for k in loop(n):
@@ -278,6 +278,13 @@ def loop(stop, start=0, step=1):
     k.add_incoming(b.add(k, number(step).ir, flags=["nsw"]), b.block)
     stay_a_loop(b.branch(head))
     b.position_at_end(after)
+
+
+@contextmanager
+def when(mask):
+    """`with when(x < y):` what stands in it is done only then."""
+    with builder().if_then(mask.ir):
+        yield
 
 
 def stay_a_loop(branch):

@@ -40,6 +40,7 @@ from .micro import (  # noqa: F401
     u8x16,
     values,
     void,
+    when,
     writing,
     zeros,
 )

@@ -30,9 +30,9 @@ from .simd import (
     loop,
     micro,
     narrow,
-    number,
     select,
     store,
+    when,
     wide,
     zeros,
 )
@@ -58,7 +58,7 @@ def transform_filters(t, w, u, plane):
             store(u + plane * (n * p + q), x)
             sum_ = fma(x, zeros(), sum_)  # 0, or NaN
     kept = is_nan(sum_)
-    for _ in loop(select(any_lane(kept), number(1), number(0))):
+    with when(any_lane(kept)):
         for e in range(n * n):
             x = load(w + BYTES * abs(backwards - e)) if e < r * r else constant(f32x16.ir, nan)
             store(u + plane * e, select(kept, x, load(u + plane * e)))
