@@ -90,7 +90,7 @@ def one_row(g, taps):
     if (
         taps == [(0, 0)]
         and (g.rows, g.columns) == (g.height, g.width)
-        and g[8:10] == g[14:] == (1, 1)
+        and (g.down, g.right) == (g.to_down, g.to_right) == (1, 1)
     ):
         row = 1, g.rows * g.columns
         g = g._replace(**dict(zip(("height", "width", "rows", "columns"), row * 2)))

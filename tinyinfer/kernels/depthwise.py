@@ -20,6 +20,7 @@ in it at once:
 
 from dataclasses import dataclass
 from math import gcd, inf, prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from . import threads
 from .finite import zero_times
 from .host import HOST
 from .kernel import Cost, Kernel, kernel
-from .native import bound, native, share
+from .native import bound, inner, native, share
 from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
@@ -105,7 +106,7 @@ def add_zero_times(y, x):
     store(y, fma(load(x), zeros(), load(y)))
 
 
-@native
+@inner
 def padding(y, y_pixel, y_tap, x, x_pixel, x_tap, first, end, rows, columns, size):
     """y += 0 * x where a tap meets padding, as NumPy does: there infinity leaves NaN. Of both, bytes
     from pixel to pixel, and from tap to tap."""
@@ -122,13 +123,13 @@ def padding(y, y_pixel, y_tap, x, x_pixel, x_tap, first, end, rows, columns, siz
 # ---- pixels side by side ---------------------------------------------------------------------------
 
 
-@native
+@inner
 def lay_out(to, x, first, apart, planes, pixels):
     """x[first], x[first + apart] ..., up to 16 planes."""
     to_lanes(FLOATS, at(x, first), 4 * apart, planes, to, 64, 16, pixels, 0, (pixels + 15) // 16)
 
 
-@native
+@inner
 def weights(to, w, first, apart, filters, window, scale):
     """Those of 16 channels; if there is a scale, that for all."""
     if scale != 0:
@@ -137,12 +138,12 @@ def weights(to, w, first, apart, filters, window, scale):
         lay_out(to, w, first * window, apart * window, filters, window)
 
 
-@native
+@inner
 def lay_back(x, y, first, apart, planes, pixels):
     to_planes(FLOATS, x, 64, at(y, first), 4 * apart, planes, pixels, 0, (pixels + 15) // 16)
 
 
-@native
+@inner
 def pixels(planar, to, x, image, block, size, first, end):
     """The address of rows first ... end of 16 channels; they are `to`, if the channels lie apart."""
     channels, height, width = size
@@ -154,29 +155,56 @@ def pixels(planar, to, x, image, block, size, first, end):
     return at(x, ((image * ((channels + 15) // 16) + block) * height + first) * width * 16)
 
 
+class Sizes(NamedTuple):
+    """Of what is read, and of what is computed or, for the gradient by w, is read too."""
+
+    images: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    lines: int
+    columns: int
+    planar: int  # 1: the channels lie apart
+
+
 # ---- forward, and the gradient by x ----------------------------------------------------------------
 
 
+class Window(NamedTuple):
+    down: int  # taps
+    across: int
+    step_down: int  # taps from one that is met to the next
+    step_across: int
+    reach_down: int  # pixels between those that they meet
+    reach_across: int
+    apart: int  # pixels of y from one to the next that sees the same taps
+    room: int  # for pixels of x
+    padded: int  # 1: where taps meet padding, infinite weights leave NaN
+
+
 @native
-def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, images, x_size, y_size,
-             size, step, reach, apart, room_of_x, planar, padded, scale):  # fmt: skip
-    """step: taps from one that is met to the next; reach: pixels between those that they meet. scale: in
-    place of all weights, unless it is 0."""
-    channels, _, width = x_size
-    filters, height, line = y_size
-    each, blocks, window = filters // channels, (channels + 15) // 16, size[0] * size[1]
+def convolve(
+    t, part, parts, y, x, w, room, one, bands, rows, columns, strips, sizes, window, scale
+):
+    """scale: in place of all weights, unless it is 0."""
+    channels, height, width = sizes.channels, sizes.height, sizes.width
+    filters, lines, line = sizes.filters, sizes.lines, sizes.columns
+    planar, x_size, y_size = sizes.planar, (channels, height, width), (filters, lines, line)
+    each, blocks, taps = filters // channels, (channels + 15) // 16, window.down * window.across
     f = at(room, part * room.shape[1])
-    source, target = f + 64 * window, f + 64 * (window + room_of_x)
-    row, w_row = 64 * width * reach[0], 64 * size[1] * step[0]
-    column, w_column = 64 * reach[1], 64 * step[1]
-    total = images * blocks * each * len(bands)
+    source, target = f + 64 * taps, f + 64 * (taps + window.room)
+    row, w_row = 64 * width * window.reach_down, 64 * window.across * window.step_down
+    column, w_column = 64 * window.reach_across, 64 * window.step_across
+    target_step = 64 * window.apart
+    total = sizes.images * blocks * each * len(bands)
     for item in range(*share(total, part, parts)):
         i, b = divmod(item, len(bands))
         i, e = divmod(i, each)
         image, block = divmod(i, blocks)
         first, end, top, bottom = bands[b]
         planes, o = min(16, channels - 16 * block), 16 * block * each + e
-        weights(f, w, o, each, planes, window, scale)
+        weights(f, w, o, each, planes, taps, scale)
         a = pixels(planar, source, x, image, block, x_size, top, bottom)
         if not planar:
             target = pixels(planar, 0, y, image, block, y_size, first, end)
@@ -186,23 +214,25 @@ def convolve(t, part, parts, y, x, w, room, one, bands, rows, columns, strips, i
                 many, j, tap_1, place_1, across = strips[s]
                 there = target + 64 * ((i - first) * line + j)
                 p = a + 64 * ((place - top) * width + place_1)
-                v = f + 64 * (tap * size[1] + tap_1)
+                v = f + 64 * (tap * window.across + tap_1)
                 if many:
-                    strip(t, there, 64 * apart, p, down, row, w_row, across, column, w_column, v)
+                    strip(t, there, target_step, p, down, row, w_row, across, column, w_column, v)
                 else:
                     strip(one, there, 64, p, down, row, w_row, across, column, w_column, v)
-        if padded and zero_times(f, LANES * window) != 0:
+        if window.padded and zero_times(f, LANES * taps) != 0:
+            size = window.down, window.across
             padding(target, 64, 0, f, 0, 64, first, end, rows, columns, size)
         if planar:
-            there = ((image * filters + o) * height + first) * line
-            lay_back(target, y, there, each * height * line, planes, (end - first) * line)
+            there = ((image * filters + o) * lines + first) * line
+            lay_back(target, y, there, each * lines * line, planes, (end - first) * line)
 
 
 @native
-def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, down, across, images, x_size,
-                    g_size, stride, dilation, room_of_g, planar):  # fmt: skip
-    channels, _, width = x_size
-    _, _, line = g_size
+def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, down, across, sizes,
+                    stride, dilation, room_of_g):  # fmt: skip
+    """stride: of rows; dilation: of columns."""
+    channels, width, line, planar = sizes.channels, sizes.width, sizes.columns, sizes.planar
+    x_size, g_size = (channels, sizes.height, width), (sizes.filters, sizes.lines, line)
     size = y.shape[2], y.shape[3]
     window, blocks = size[0] * size[1], (channels + 15) // 16
     sums = at(room, part * room.shape[1])
@@ -210,7 +240,7 @@ def convolve_weight(t, part, parts, y, g, x, room, one, bands, rows, columns, do
     row, x_row, column = 64 * line, 64 * width * stride, 64 * dilation
     for block in range(*share(blocks, part, parts)):
         fill(sums, 0, BYTES * window)
-        for image in range(images):
+        for image in range(sizes.images):
             for b in range(len(bands)):
                 first, end, top, bottom = bands[b]
                 gs = pixels(planar, to_g, g, image, block, g_size, first, end)
@@ -317,8 +347,6 @@ def image_kernel(layer, forward, scale=0.0, largest=0):
     stride, dilation = layer.conv.stride, layer.conv.dilation
     apart = 1 if forward else stride[1]
     at_once = pixels_at_once(max(map(len, runs(columns, apart)), default=1))
-    step = [1 if forward else s // gcd(s, d) for s, d in zip(stride, dilation)]
-    reach = [d if forward else -d * k // s for s, d, k in zip(stride, dilation, step)]
     each = y[1] // x[1]
     work = x[0] * -(-x[1] // LANES) * each
     parts = threads.parts(2 * prod(layer.y) * prod(layer.w[2:]), max(1, work * len(rows)))
@@ -326,13 +354,20 @@ def image_kernel(layer, forward, scale=0.0, largest=0):
     source = max(b - a for _, _, a, b in bands) * x[3]
     target = max(b - a for a, b, _, _ in bands) * y[3]
     same = dict(stride=stride[1] if forward else 1, largest=largest)
-    t = Static(rows=at_once, **same)
+    t, one = Static(rows=at_once, **same), Static(rows=1, **same)
+    step = [1 if forward else s // gcd(s, d) for s, d in zip(stride, dilation)]
+    reach = [d if forward else -d * k // s for s, d, k in zip(stride, dilation, step)]
+    padded = int(forward and not scale)
+    window = Window(*layer.w[2:], *step, *reach, apart=apart, room=source, padded=padded)
     numbers = (
-        Static(rows=1, **same), table(bands), summaries(rows), summaries(columns),
-        table([*strips(columns, apart, at_once)]), x[0], x[1:], y[1:], layer.w[2:], tuple(step), tuple(reach), apart, source, int(layer.planes),
-        int(forward and not scale), np.float32(scale),
+        one, table(bands), summaries(rows), summaries(columns), table([*strips(columns, apart, at_once)]),
+        sizes_of(x, y, layer.planes), window, np.float32(scale),
     )  # fmt: skip
     return layer.kernel(convolve, t, numbers, parts, layer.room(parts, source, target))
+
+
+def sizes_of(x, y, planes) -> Sizes:
+    return Sizes(*x, *y[1:], planar=int(planes))
 
 
 def weight_kernel(layer):
@@ -349,7 +384,7 @@ def weight_kernel(layer):
     numbers = (
         one, table(bands), summaries(rows), summaries(columns),
         table([met(rows, k) for k in range(layer.w[2])]), table([*pieces(columns, layer.w[3], taps)]),
-        layer.x[0], layer.x[1:], layer.y[1:], s, dilation, g, int(layer.planes),
+        sizes_of(layer.x, layer.y, layer.planes), s, dilation, g,
     )  # fmt: skip
     return layer.kernel(convolve_weight, t, numbers, parts, layer.room(parts, g, x))
 

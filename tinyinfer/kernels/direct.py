@@ -315,9 +315,12 @@ def geometry(work, pixel, block, p, rows_for) -> Geometry:
     line = max(1, conv.groups * blocks * wide * pixel)
     fit = min((ROOM // line - reach) // stride + 1, ROOM // (across * BYTES * 2))
     strip = -(-down // -(-down // max(1, min(down, fit))))
-    return Geometry(n, c, height, width, wide, top, left, o, conv.groups, p[0], blocks, lines, taps,
-                    prod(p[1:]), stride, *conv.dilation, down, across, strip,
-                    (strip - 1) * stride + reach)  # fmt: skip
+    return Geometry(
+        images=n, channels=c, height=height, width=width, wide=wide, top=top, left=left,
+        filters=o, groups=conv.groups, panels=p[0], blocks=blocks, lines=lines, taps=taps,
+        panel=prod(p[1:]), stride=stride, dilated=conv.dilation[0], apart=conv.dilation[1],
+        down=down, across=across, strip=strip, seen=(strip - 1) * stride + reach,
+    )  # fmt: skip
 
 
 def line_of(pixels, rows_for):

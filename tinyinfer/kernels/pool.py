@@ -23,7 +23,7 @@ from ..ops.conv import Conv2d
 from ..ops.layout import In
 from ..ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dInput
 from . import threads
-from .depthwise import BAND, Layer, image_kernel, lay_back, pixels
+from .depthwise import BAND, Layer, image_kernel, lay_back, pixels, sizes_of
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native, share
 from .simd import (
@@ -59,10 +59,11 @@ def give(t, gx, g, m, x, row, down, across):
 
 
 @native
-def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, blocks, x_size, g_size, planar,
-                    first_room, second_room):  # fmt: skip
-    channels, height, width = x_size
-    _, _, line = g_size
+def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, sizes, first_room,
+                    second_room):  # fmt: skip
+    height, width, line, planar = sizes.height, sizes.width, sizes.columns, sizes.planar
+    x_size, g_size = (sizes.channels, height, width), (sizes.filters, sizes.lines, line)
+    blocks = (sizes.channels + 15) // 16
     gs = at(room, part * room.shape[1])
     ms, xs = gs + 64 * first_room, gs + 64 * 2 * first_room
     to = xs + 64 * second_room
@@ -84,7 +85,8 @@ def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, bloc
                 pixel = 64 * ((row - top) * width + column)
                 give(t, to + pixel, p + window, q + window, a + pixel, 64 * width, down, across)
         if planar:
-            there, planes = (16 * block * height + start) * width, min(16, channels - 16 * block)
+            there = (16 * block * height + start) * width
+            planes = min(16, sizes.channels - 16 * block)
             size = (stop - start) * width
             lay_back(to + 64 * (start - top) * width, y, there, height * width, planes, size)
 
@@ -146,10 +148,8 @@ def largest_input(layer):
     gs = max(bands[:, 1] - bands[:, 0]) * layer.y[3]
     xs = max(bands[:, 3] - bands[:, 2]) * layer.x[3]
     room = Spec((parts, int(LANES * 2 * (gs + xs)) * layer.planes), np.dtype(np.float32))
-    numbers = (
-        bands, summaries(rows), summaries(columns), blocks, layer.x[1:], layer.y[1:], int(layer.planes),
-        int(gs), int(xs),
-    )  # fmt: skip
+    sizes = sizes_of(layer.x, layer.y, layer.planes)
+    numbers = bands, summaries(rows), summaries(columns), sizes, int(gs), int(xs)
     run = bound(give_to_largest, numbers=numbers, parts=parts)
     cost = Cost(operations, 8 * (prod(layer.x) + prod(layer.y)), 0.3)
     return Kernel("windows", run, (room,), cost=cost)
