@@ -26,7 +26,7 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
-from ..ops.layout import In, image_shape
+from ..ops.layout import In, image_shape, unwrapped
 from . import threads
 from .finite import zero_times
 from .host import HOST
@@ -308,11 +308,8 @@ class Layer:
 
 
 def layer_of(op, *xs) -> Layer | None:
-    inside = isinstance(op, In)
-    if inside and op.source not in (None, op.layout):
-        return None
-    layout, op, count = (op.layout, op.op, op.count) if inside else ("NCHW", op, None)
-    if not isinstance(op, OPS) or layout not in ("NCHW", "NCHW16c"):
+    op, layout, source, count = unwrapped(op)
+    if not isinstance(op, OPS) or source != layout or layout not in ("NCHW", "NCHW16c"):
         return None
     conv = op if isinstance(op, Conv2d) else op.conv
     w = op.shape if isinstance(op, Conv2dWeight) else xs[1].shape
@@ -335,7 +332,7 @@ def find(op, y, *xs):
     layer = layer_of(op, *xs)
     if layer is None:
         return None
-    op = op.op if isinstance(op, In) else op
+    op, *_ = unwrapped(op)
     if isinstance(op, Conv2dWeight):
         return weight_kernel(layer)
     return image_kernel(layer, isinstance(op, Conv2d))

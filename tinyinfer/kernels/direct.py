@@ -22,7 +22,7 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d
-from ..ops.layout import In, image_shape
+from ..ops.layout import In, image_shape, unwrapped
 from ..ops.packed import Filters, Packed
 from . import threads, tile
 from .kernel import NO_BIAS, Cost, Kernel, kernel
@@ -261,12 +261,10 @@ class Work(NamedTuple):
 
 def asked(op, x, w, kind=Conv2d) -> Work | None:
     """Of a convolution of this kind, plain or in blocks, if it is one."""
-    inside, target, source, count = op, "NCHW", "NCHW", None
-    if isinstance(op, In):
-        inside, target, source, count = op.op, op.layout, op.source or op.layout, op.count
-    if not isinstance(inside, kind) or not {source, target} <= {"NCHW", "NCHW16c"}:
+    op, target, source, count = unwrapped(op)
+    if not isinstance(op, kind) or not {source, target} <= {"NCHW", "NCHW16c"}:
         return None
-    conv = inside if kind is Conv2d else inside.conv
+    conv = op if kind is Conv2d else op.conv
     image = image_shape(source, x.shape, count if source == "NCHW16c" else None)
     y = conv.infer(Spec(image, FLOAT), Spec(w, FLOAT)).shape
     return Work(conv, source, target, image, w, y)

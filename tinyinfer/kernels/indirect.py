@@ -22,7 +22,7 @@ import numpy as np
 from ..core.spec import Spec
 from ..ops.conv import Conv2d
 from ..ops.integer import BytePanels, QLinearConv
-from ..ops.layout import In
+from ..ops.layout import In, unwrapped
 from ..ops.packed import Filters, Packed
 from . import threads, tile
 from .direct import STAGES, with_bias
@@ -156,14 +156,14 @@ def rows_for(vectors, pixels):
 
 def form_for(op, x, w):
     """How filters are packed for the op in a convolution of NHWC in one group; None for others."""
-    inside = isinstance(op, In) and op.layout == "NHWC" and op.source in (None, "NHWC")
-    if not inside or not prod(w.shape) or not prod(x.shape):
+    op, layout, source, _ = unwrapped(op)
+    if not layout == source == "NHWC" or not prod(w.shape) or not prod(x.shape):
         return None
     (o, c, _, _), floats = w.shape, x.dtype == w.dtype == np.float32
     vectors = tile.vectors_for(-(-o // LANES))
-    if isinstance(op.op, Conv2d) and op.op.groups == 1 and floats:
+    if isinstance(op, Conv2d) and op.groups == 1 and floats:
         return Filters(vectors, c)
-    if isinstance(op.op, QLinearConv) and op.op.conv.groups == 1 and c % 4 == 0:
+    if isinstance(op, QLinearConv) and op.conv.groups == 1 and c % 4 == 0:
         return BytePanels(vectors, c)
     return None
 
@@ -189,7 +189,7 @@ def find(op, y, x, p):
 def find_bytes(op, y, x, p, scale, bias):
     if op.form != form_for(op.op, x, Spec(op.shape, p.dtype)) or scale.dtype != np.float32:
         return None
-    quantized, signed = op.op.op, int(x.dtype == np.int8)
+    (quantized, *_), signed = unwrapped(op.op), int(x.dtype == np.int8)
     how = dict(stages="rows", signed=signed, **stages(quantized, op.form, scale))
     t, tables, parts, cost = planned(op, y, x, p, scale, bias, **how)
     numbers = *tables, quantized.x_zero + 128 * signed, quantized.y_zero, quantized.x_zero
@@ -199,7 +199,8 @@ def find_bytes(op, y, x, p, scale, bias):
 
 def planned(op, y, x, *more, **how):
     (n, h, width, c), (_, oh, ow, o) = x.shape, y.shape
-    size, conv = x.dtype.itemsize, getattr(op.op.op, "conv", op.op.op)
+    size, (conv, *_) = x.dtype.itemsize, unwrapped(op.op)
+    conv = getattr(conv, "conv", conv)
     rows = rows_for(op.form.vectors, oh * ow)
     tables = indirection(conv, (n, c, h, width), op.shape, (n, o, oh, ow), rows, size)
     flops = op.flops(y, x, *more)

@@ -18,7 +18,7 @@ from math import prod
 
 from ..core.spec import Spec
 from ..ops.integer import BytePanels, QLinearConv, QLinearMatMul
-from ..ops.layout import In
+from ..ops.layout import In, unwrapped
 from ..ops.packed import Packed
 from . import direct, threads, tile
 from .direct import whole
@@ -131,7 +131,7 @@ def find_convolution(op, y, x, p, scale, bias):
     work = direct.asked(op.op, x, op.shape, QLinearConv)
     if not work or scale.dtype != "f4" or op.form != panels_for(work):
         return None
-    quantized = op.op if isinstance(op.op, QLinearConv) else op.op.op
+    quantized, *_ = unwrapped(op.op)
     how = stages(quantized, op.form, scale)
     t, g, parts, scratch, cost = direct.planned(work, op.form, p, x, stages="pixels", **how)
     numbers = quantized.x_zero & 255, quantized.x_zero + 128 * t.signed, quantized.y_zero, g

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d
-from ..ops.layout import In
+from ..ops.layout import In, unwrapped
 from ..ops.pool import AvgPool2d, AvgPool2dInput, MaxPool2d, MaxPool2dInput
 from . import threads
 from .depthwise import BAND, Layer, image_kernel, lay_back, pixels, sizes_of
@@ -96,9 +96,9 @@ def give_to_largest(t, part, parts, y, g, x, m, room, bands, rows, columns, size
 
 def layer_of(op, x, y, *specs):
     """As if it were a depthwise convolution of one image, whose channels are all planes there are."""
-    layout, pool = (op.layout, op.op) if isinstance(op, In) else ("NCHW", op)
+    pool, layout, source, _ = unwrapped(op)
     pool = getattr(pool, "pool", pool)
-    if layout not in LAYOUTS or isinstance(op, In) and op.source not in (None, layout):
+    if layout not in LAYOUTS or source != layout:
         return None
     if any(s.dtype != np.float32 for s in specs) or not prod(x.shape):
         return None
@@ -112,11 +112,11 @@ OPS = MaxPool2d, AvgPool2d, AvgPool2dInput, MaxPool2dInput
 
 @kernel(*OPS, *((In, op) for op in OPS))
 def find(op, y, *xs):
-    found = pooling(op, y, *xs)
-    rest = isinstance(op, In) and op.count % LANES
+    found, (_, layout, _, count) = pooling(op, y, *xs), unwrapped(op)
+    rest = count and count % LANES
     if not found or not rest:
         return found
-    last = np.s_[:, -1, :, :, rest:] if op.layout == "NCHW16c" else np.s_[-1, :, :, :, rest:]
+    last = np.s_[:, -1, :, :, rest:] if layout == "NCHW16c" else np.s_[-1, :, :, :, rest:]
 
     def run(y, *more):
         found.run(y, *more)
@@ -126,15 +126,15 @@ def find(op, y, *xs):
 
 
 def pooling(op, y, *xs):
-    inside = op.op if isinstance(op, In) else op
-    if isinstance(inside, MaxPool2dInput):
+    pool, *_ = unwrapped(op)
+    if isinstance(pool, MaxPool2dInput):
         layer = layer_of(op, y, xs[0], *xs)
         return layer and largest_input(layer)
-    forward = not isinstance(inside, AvgPool2dInput)
+    forward = not isinstance(pool, AvgPool2dInput)
     layer = layer_of(op, *((xs[0], y) if forward else (y, xs[0])), *xs)
     if layer is None:
         return None
-    largest = isinstance(inside, MaxPool2d)
+    largest = isinstance(pool, MaxPool2d)
     made = image_kernel(layer, forward, 1.0 if largest else 1 / prod(layer.w[2:]), int(largest))
     return replace(made, name="strips", run=lambda y, x, room: made.run(y, x, x, room))
 

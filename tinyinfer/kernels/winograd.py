@@ -40,7 +40,7 @@ import numpy as np
 
 from ..core.spec import Spec
 from ..ops.conv import Conv2d, Conv2dInput
-from ..ops.layout import In
+from ..ops.layout import In, unwrapped
 from ..ops.packed import Packed, Turned, turned_shape
 from ..ops.winograd import POINTS, Winograd, transforms, usual_points
 from . import threads
@@ -190,17 +190,17 @@ def find(op, y, x, p, bias=None, activation=""):
 
 
 def is_gradient(op) -> bool:
-    return isinstance(op.op if isinstance(op, In) else op, Conv2dInput)
+    return isinstance(unwrapped(op)[0], Conv2dInput)
 
 
 def work_of(op, x, w) -> Work | None:
     """Of a convolution with the same square filters at every place; or of such a gradient by the image:
     that is one, too."""
-    inside = op.op if isinstance(op, In) else op
-    conv = inside.conv if isinstance(inside, Conv2dInput) else inside
+    gradient, (conv, *_) = is_gradient(op), unwrapped(op)
+    conv = conv.conv if gradient else conv
     if not isinstance(conv, Conv2d) or conv != Conv2d(padding=conv.padding) or w[2] != w[3]:
         return None
-    if inside is not conv:
+    if gradient:
         conv = Conv2d(padding=tuple([tuple([w[2] - 1 - p for p in ends]) for ends in conv.padding]))
         op, w = replace(op, op=conv) if isinstance(op, In) else conv, turned_shape(w)
         if min(map(min, conv.padding)) < 0:

@@ -83,6 +83,14 @@ class In(Wrapped, name="in_layout"):
         return self.op.flops(self.op.infer(*xs), *xs)
 
 
+def unwrapped(op):
+    """(the op itself, the layout of its images, that of the first one, and how many channels or images
+    there are): one without a layout is defined on NCHW."""
+    if isinstance(op, In):
+        return op.op, op.layout, op.source or op.layout, op.count
+    return op, "NCHW", "NCHW", None
+
+
 def known(layout):
     if layout not in BLOCKS:
         raise ArgumentError(f"reorder: a layout is one of {', '.join(BLOCKS)}, not {layout!r}")
