@@ -17,8 +17,8 @@ from tinyinfer.kernels import (
     depthwise,
     direct,
     gemm,
+    images_in_lanes,
     int8,
-    lanes,
     pool,
     winograd,
 )
@@ -82,7 +82,7 @@ KERNELS = {
     ),
     "winograd": (winograd.find, winograd_convolution),
     "lanes": (
-        lanes.find,
+        images_in_lanes.find,
         lambda: (In(SAME, "NCHW16n", 5), pack(floats(5, 3, 6, 7), "NCHW16n"), floats(7, 3, 3, 3)),
     ),
     "depthwise": (

@@ -8,20 +8,20 @@ from ..ops.packed import Packed
 from . import (  # noqa: F401
     bitpacked,
     chain,
+    columns_in_lanes,
     depthwise,
     depthwise_columns,
     direct,
     gemm,
     im2col,
     im2col_weights,
+    images_in_lanes,
     indirect,
     int8,
-    lanes,
     norm,
     pool,
     reduce,
     reorder,
-    rows,
     softmax,
     sparse,
     winograd,
@@ -33,7 +33,7 @@ forms(Conv2d, (In, Conv2d))(direct.forms)
 forms(Conv2d, (In, Conv2d), Conv2dInput, (In, Conv2dInput))(winograd.forms)
 forms((In, Conv2d), (In, QLinearConv))(indirect.forms)
 forms(QLinearMatMul, QLinearConv, (In, QLinearConv))(int8.forms)
-ended((In, Conv2d), pool=True)(lanes.find)
+ended((In, Conv2d), pool=True)(images_in_lanes.find)
 ended((Packed, Conv2d), (Packed, In, Conv2d))(direct.find)
 ended((Packed, Conv2d), (Packed, In, Conv2d))(winograd.find)
-ended(Conv2d, pool=True)(rows.find)
+ended(Conv2d, pool=True)(columns_in_lanes.find)

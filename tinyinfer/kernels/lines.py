@@ -7,8 +7,8 @@
                     for l, f, b in taps, filters and vectors of the tile:          # unrolled
                         sums[f, b] += w[o + f, c, k, l] * x[image, c, s i + d k - p, s (j + b) + d l - p]
 
-A number of w stands in all lanes, as it is. The lanes of a vector are sixteen images (`lanes.py`) or
-sixteen neighbouring columns (`rows.py`). Each line is a program of its own: how many columns there are,
+A number of w stands in all lanes, as it is. The lanes of a vector are sixteen images (`images_in_lanes.py`) or
+sixteen neighbouring columns (`columns_in_lanes.py`). Each line is a program of its own: how many columns there are,
 and which taps of each lie inside the image, the compiler knows. So padding costs nothing. How many
 lines, channels and images there are it is told when it runs. What would be beyond the image is not
 multiplied, by infinite weights neither.
@@ -92,7 +92,7 @@ class Line:
                           activation=activation, pool=int(pool), **more)  # fmt: skip
 
 
-def multiplied(t) -> float:
+def work_ratio(t) -> float:
     """How much more, or less, than the definition does."""
     done = sum(r.count * len(r.pairs) for r in runs(t)) * (1 if t.images else LANES)
     return done / max(1, (t.seen if t.back else t.columns) * t.taps)

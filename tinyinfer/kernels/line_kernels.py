@@ -1,8 +1,5 @@
-"""Convolution of sixteen images at a time, side by side in the lanes, and both its gradients: lines as
-in `lines.py` and `line_weights.py`, of images that lie as [image / 16][channel][row][column][16].
-
-That fills all lanes however few channels there are, and nothing is packed. What images the last block
-lacks are zeros before and after.
+"""Kernels of lines (`lines.py`, `line_weights.py`), and of which work they are: for images in the lanes of
+a vector, and, where `images` is None, for columns.
 """
 
 from dataclasses import replace
@@ -11,49 +8,16 @@ from math import gcd, prod
 import numpy as np
 
 from ..core.spec import Spec
-from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
-from ..ops.layout import In, image_shape
 from . import threads
 from .finite import guarded
-from .kernel import NO_BIAS, Cost, Kernel, kernel
+from .kernel import NO_BIAS, Cost, Kernel
 from .line_weights import convolve_weights, weight_tile
-from .lines import LANES, Line, Work, convolve, multiplied, runs, spanned
+from .lines import LANES, Line, Work, convolve, runs, spanned, work_ratio
 from .native import bound
 from .tile import busy
 
 FLOAT = np.dtype("f4")
-LAYOUT = "NCHW16n"
 NO_ROOM = np.zeros((1, 0), FLOAT)
-
-
-def asked(op, *xs) -> bool:
-    """Floats, in lanes."""
-    return op.layout == LAYOUT == (op.source or LAYOUT) and all(x.dtype == FLOAT for x in xs)
-
-
-@kernel((In, Conv2d))
-def find(op, y, x, w, bias=None, activation="", pool=False):
-    """`bias`, the spec of one number a filter, an activation, and the largest of 2 x 2 numbers are for
-    what is fused with it: y has the result's shape then."""
-    if asked(op, x, w):
-        columns = op.op.infer(Spec(image_shape(LAYOUT, x.shape, op.count), FLOAT), w).shape[3]
-        columns = columns // 2 * 2 if pool else columns
-        return forward(op, op.count, columns, y, x, w, bias, activation, pool)
-
-
-@kernel((In, Conv2dInput))
-def find_input(op, y, g, w):
-    if asked(op, g, w):
-        return backward(op, op.count, y, g, w)
-
-
-@kernel((In, Conv2dWeight))
-def find_weight(op, y, g, x):
-    if asked(op, g, x):
-        return of_weights(op, op.count, y, g, x)
-
-
-# ---- the same with columns in the lanes: `images` is None then -------------------------------------
 
 
 def line(conv, columns, seen, taps, images, back=False) -> Line:
@@ -138,4 +102,4 @@ def name(t):
 def cost(t, flops, sums, *specs):
     """Two loads begin in a cycle; if there is one filter, each multiply-add needs one."""
     moved = 4 * sum(prod(x.shape) for x in specs)
-    return Cost(flops * multiplied(t), moved, 0.9 * min(busy(sums, 1), t.filters / 2))
+    return Cost(flops * work_ratio(t), moved, 0.9 * min(busy(sums, 1), t.filters / 2))

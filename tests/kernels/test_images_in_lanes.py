@@ -5,7 +5,7 @@ import pytest
 from kernel_check import agrees, carried_out
 
 from tinyinfer.core.spec import Spec, spec_of
-from tinyinfer.kernels import lanes, threads
+from tinyinfer.kernels import images_in_lanes, threads
 from tinyinfer.ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from tinyinfer.ops.layout import In, pack
 
@@ -50,30 +50,32 @@ def laid(x):
 
 @cases
 def test_forward(x, w, conv):
-    agrees(lanes.find, In(conv, LAYOUT, x[0]), laid(randoms(*x)), randoms(*w))
+    agrees(images_in_lanes.find, In(conv, LAYOUT, x[0]), laid(randoms(*x)), randoms(*w))
 
 
 @pytest.mark.parametrize("x, w, conv", CASES[:-1])  # but for the one that has no pixel
 def test_gradient_by_the_input(x, w, conv):
     g = laid(randoms(*result(conv, x, w)))
-    agrees(lanes.find_input, In(Conv2dInput(conv, x), LAYOUT, x[0]), g, randoms(*w))
+    agrees(images_in_lanes.find_input, In(Conv2dInput(conv, x), LAYOUT, x[0]), g, randoms(*w))
 
 
 @pytest.mark.parametrize("x, w, conv", CASES[:-1])
 def test_gradient_by_the_weights(x, w, conv):
     op = In(Conv2dWeight(conv, w), LAYOUT, x[0])
-    agrees(lanes.find_weight, op, laid(randoms(*result(conv, x, w))), laid(randoms(*x)))
+    agrees(images_in_lanes.find_weight, op, laid(randoms(*result(conv, x, w))), laid(randoms(*x)))
 
 
 def test_nan_and_infinity_stay_in_their_images():
     conv = Conv2d(padding=((1, 1), (1, 1)))
     x, w = randoms(17, 2, 6, 7), randoms(3, 2, 3, 3)
     x[3, 1, 2, 2], x[16, 0, 5, 6], x[4, 0, 0, 0] = np.nan, np.inf, -np.inf
-    agrees(lanes.find, In(conv, LAYOUT, 17), laid(x), w)
+    agrees(images_in_lanes.find, In(conv, LAYOUT, 17), laid(x), w)
     g = Conv2dInput(conv, (17, 3, 6, 7))
-    agrees(lanes.find_input, In(g, LAYOUT, 17), laid(x), w.reshape(2, 3, 3, 3))
+    agrees(images_in_lanes.find_input, In(g, LAYOUT, 17), laid(x), w.reshape(2, 3, 3, 3))
     g = randoms(17, 3, 6, 7)
-    agrees(lanes.find_weight, In(Conv2dWeight(conv, w.shape), LAYOUT, 17), laid(g), laid(x))
+    agrees(
+        images_in_lanes.find_weight, In(Conv2dWeight(conv, w.shape), LAYOUT, 17), laid(g), laid(x)
+    )
 
 
 def test_images_that_do_not_exist_stay_zeros():
@@ -81,7 +83,7 @@ def test_images_that_do_not_exist_stay_zeros():
     w[1, 0, 1, 1], w[2, 1, 0, 0] = np.nan, np.inf
     op, x = In(Conv2d(), LAYOUT, 3), laid(randoms(3, 2, 6, 7))
     y = carried_out(
-        lanes.find(op, op.infer(spec_of(x), spec_of(w)), spec_of(x), spec_of(w)), op, x, w
+        images_in_lanes.find(op, op.infer(spec_of(x), spec_of(w)), spec_of(x), spec_of(w)), op, x, w
     )
     assert np.isnan(y[0, 1, :, :, :3]).all() and not y[..., 3:].any()
 
@@ -91,7 +93,7 @@ def test_what_lies_where_no_image_is_does_not_count():
     x, g = randoms(19, 2, 6, 7), randoms(19, 3, 4, 5)
     x, g = laid(x), laid(g)
     x[1, ..., 3:] = g[1, ..., 3:] = np.nan
-    agrees(lanes.find_weight, In(Conv2dWeight(conv, w), LAYOUT, 19), g, x)
+    agrees(images_in_lanes.find_weight, In(Conv2dWeight(conv, w), LAYOUT, 19), g, x)
 
 
 def test_threads_change_no_bit(monkeypatch):
@@ -99,9 +101,9 @@ def test_threads_change_no_bit(monkeypatch):
     x = randoms(37, 5, 7, 6)
     g, x = laid(randoms(*result(conv, x.shape, w.shape))), laid(x)
     for find, op, *xs in [
-        (lanes.find, conv, x, w),
-        (lanes.find_input, Conv2dInput(conv, (37, 5, 7, 6)), g, w),
-        (lanes.find_weight, Conv2dWeight(conv, w.shape), g, x),
+        (images_in_lanes.find, conv, x, w),
+        (images_in_lanes.find_input, Conv2dInput(conv, (37, 5, 7, 6)), g, w),
+        (images_in_lanes.find_weight, Conv2dWeight(conv, w.shape), g, x),
     ]:
         op, made = In(op, LAYOUT, 37), []
         for n in 1, 2, 3:
@@ -125,7 +127,7 @@ def test_bias_relu_and_pool_in_one(x, pad):
         y = np.full_like(laid(made.astype(FLOAT)), np.nan)
         op, xs = In(conv, LAYOUT, n), (laid(x), w)
         more = {"bias": spec_of(bias), "activation": "relu", "pool": pool}
-        kernel = lanes.find(op, spec_of(y), *map(spec_of, xs), **more)
+        kernel = images_in_lanes.find(op, spec_of(y), *map(spec_of, xs), **more)
         if y.size:
             kernel.run(y, *xs, bias)
             np.testing.assert_allclose(y, laid(made), 1e-4, 1e-6)
@@ -143,7 +145,7 @@ def test_serves_nothing_else(op, dtype):
     x = Spec((1, 2, 5, 5, 16) if op.source != "NCHW" else (2, 2, 5, 5), np.dtype(dtype))
     w = Spec((3, 2, 3, 3), np.dtype(dtype))
     y = Spec((1, 3, 3, 3, 16), np.dtype(dtype))
-    assert lanes.find(op, y, x, w) is None
+    assert images_in_lanes.find(op, y, x, w) is None
 
 
 def test_an_infinite_weight_beside_the_image():
@@ -155,4 +157,4 @@ def test_an_infinite_weight_beside_the_image():
     w[3, 1] = np.inf
     with np.errstate(all="ignore"):
         assert np.isnan(op.forward(x, w)).any()
-    agrees(lanes.find, op, x, w)
+    agrees(images_in_lanes.find, op, x, w)

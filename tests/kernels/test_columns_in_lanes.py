@@ -5,7 +5,7 @@ import pytest
 from kernel_check import agrees, carried_out
 
 from tinyinfer.core.spec import Spec, spec_of
-from tinyinfer.kernels import rows, threads
+from tinyinfer.kernels import columns_in_lanes, threads
 from tinyinfer.ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 
 FLOAT = np.dtype("f4")
@@ -39,17 +39,24 @@ def result(conv, x, w):
 
 @cases
 def test_forward(x, w, conv):
-    agrees(rows.find, conv, randoms(*x), randoms(*w))
+    agrees(columns_in_lanes.find, conv, randoms(*x), randoms(*w))
 
 
 @with_pixels
 def test_gradient_by_the_input(x, w, conv):
-    agrees(rows.find_input, Conv2dInput(conv, x), randoms(*result(conv, x, w)), randoms(*w))
+    agrees(
+        columns_in_lanes.find_input, Conv2dInput(conv, x), randoms(*result(conv, x, w)), randoms(*w)
+    )
 
 
 @with_pixels
 def test_gradient_by_the_weights(x, w, conv):
-    agrees(rows.find_weight, Conv2dWeight(conv, w), randoms(*result(conv, x, w)), randoms(*x))
+    agrees(
+        columns_in_lanes.find_weight,
+        Conv2dWeight(conv, w),
+        randoms(*result(conv, x, w)),
+        randoms(*x),
+    )
 
 
 @pytest.mark.parametrize("columns", [5, 21])
@@ -57,16 +64,16 @@ def test_nan_and_infinity_stay_in_their_windows(columns):
     conv, w = Conv2d(padding=((1, 1), (1, 1))), randoms(3, 2, 3, 3)
     x, g = randoms(2, 2, 6, columns), randoms(2, 3, 6, columns)
     x[0, 1, 2, 2], x[1, 0, 5, columns - 1], x[1, 0, 0, 0] = np.nan, np.inf, -np.inf
-    agrees(rows.find, conv, x, w)
-    agrees(rows.find_input, Conv2dInput(conv, g.shape), x, w.reshape(2, 3, 3, 3))
-    agrees(rows.find_weight, Conv2dWeight(conv, w.shape), g, x)
+    agrees(columns_in_lanes.find, conv, x, w)
+    agrees(columns_in_lanes.find_input, Conv2dInput(conv, g.shape), x, w.reshape(2, 3, 3, 3))
+    agrees(columns_in_lanes.find_weight, Conv2dWeight(conv, w.shape), g, x)
 
 
 def test_nothing_is_written_beyond_a_line():
     conv, x, w = Conv2d(), randoms(1, 1, 4, 7), randoms(2, 1, 2, 2)
     room = np.full(100, 7, FLOAT)
     y = room[20:56].reshape(1, 2, 3, 6)
-    rows.find(conv, spec_of(y), spec_of(x), spec_of(w)).run(y, x, w)
+    columns_in_lanes.find(conv, spec_of(y), spec_of(x), spec_of(w)).run(y, x, w)
     assert (room[:20] == 7).all() and (room[56:] == 7).all()
 
 
@@ -74,9 +81,9 @@ def test_threads_change_no_bit(monkeypatch):
     conv, x, w = Conv2d(padding=((1, 1), (1, 1))), randoms(3, 5, 7, 20), randoms(6, 5, 3, 3)
     g = randoms(*result(conv, x.shape, w.shape))
     for find, op, *xs in [
-        (rows.find, conv, x, w),
-        (rows.find_input, Conv2dInput(conv, x.shape), g, w),
-        (rows.find_weight, Conv2dWeight(conv, w.shape), g, x),
+        (columns_in_lanes.find, conv, x, w),
+        (columns_in_lanes.find_input, Conv2dInput(conv, x.shape), g, w),
+        (columns_in_lanes.find_weight, Conv2dWeight(conv, w.shape), g, x),
     ]:
         made = []
         for n in 1, 2, 3:
@@ -100,12 +107,12 @@ def test_bias_relu_and_pool_in_one(x, pad, pool):
         wanted = wanted[:, :, : 2 * h, : 2 * k].reshape(n, c, h, 2, k, 2).max((3, 5))
     y = np.empty(wanted.shape, FLOAT)
     more = {"bias": spec_of(bias), "activation": "relu", "pool": pool}
-    rows.find(conv, spec_of(y), spec_of(x), spec_of(w), **more).run(y, x, w, bias)
+    columns_in_lanes.find(conv, spec_of(y), spec_of(x), spec_of(w), **more).run(y, x, w, bias)
     np.testing.assert_allclose(y, wanted, 1e-4, 1e-6)
 
 
 def test_serves_no_other_step_from_column_to_column():
     x, w, y = (Spec(s, FLOAT) for s in ((1, 2, 9, 9), (3, 2, 3, 3), (1, 3, 9, 4)))
-    assert rows.find(Conv2d((1, 2)), y, x, w) is None
+    assert columns_in_lanes.find(Conv2d((1, 2)), y, x, w) is None
     x, w, y = (Spec(s.shape, np.dtype("f8")) for s in (x, w, y))
-    assert rows.find(Conv2d(), y, x, w) is None
+    assert columns_in_lanes.find(Conv2d(), y, x, w) is None

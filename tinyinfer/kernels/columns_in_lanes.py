@@ -7,7 +7,7 @@ no multiple of sixteen ends in a vector that overlaps another; lanes that see pa
 
 from ..ops.conv import Conv2d, Conv2dInput, Conv2dWeight
 from .kernel import kernel
-from .lanes import FLOAT, backward, forward, of_weights
+from .line_kernels import FLOAT, backward, forward, of_weights
 
 
 def asked(conv, *xs) -> bool:
@@ -16,7 +16,7 @@ def asked(conv, *xs) -> bool:
 
 @kernel(Conv2d)
 def find(op, y, x, w, bias=None, activation="", pool=False):
-    """As in `lanes.py`."""
+    """As in `images_in_lanes.py`."""
     if asked(op, x, w):
         return forward(op, None, y.shape[3] * (1 + pool), y, x, w, bias, activation, pool)
 
