@@ -1,6 +1,7 @@
 """How machine code is called, split among threads, kept on disk, and told of."""
 
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -253,6 +254,18 @@ def test_a_change_in_any_file_of_the_kernels_makes_it_stale(empty_disk, other_ke
         (other_kernels / name).write_text(text)
         here.sources.cache_clear()
         assert compiled_anew() and not compiled_anew()
+
+
+def test_what_another_version_wrote_is_not_read(other_kernels, empty_disk, tmp_path):
+    """Types that are no more cannot be."""
+    assert compiled_anew()
+    (index,) = tmp_path.glob("kept/**/*.nbi")
+    with open(index, "rb") as file:
+        version = pickle.load(file)
+    index.write_bytes(pickle.dumps(version) + b"of other types")
+    (other_kernels / "b.py").write_text("b = 3")
+    here.sources.cache_clear()
+    assert compiled_anew() and not compiled_anew()
 
 
 # ---- messages --------------------------------------------------------------------------------------

@@ -15,16 +15,11 @@ from functools import cache
 from pathlib import Path
 from threading import Lock, Timer
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.core import cgutils
-from numba.core.caching import IndexDataCacheFile
-from numba.core.datamodel import models
-from numba.extending import NativeValue, intrinsic, register_model, unbox
-from numba.np.arrayobj import populate_array
+from numba import njit, types
 
+from .borrowed import kind_of
+from .launch import EACH_PART, each_part, launch
 from .part import Compiler
 from .static import Static
 
@@ -36,12 +31,7 @@ def native(f):
     """Compile it when it is first called for some types; and keep that on disk. No `fastmath`: NaN
     and infinity are as in NumPy."""
     made = njit(f, cache=True, nogil=True, error_model="numpy")
-    kept = made._cache
-    kept._cache_file = IndexDataCacheFile(
-        kept.cache_path,
-        kept._impl.filename_base,
-        (kept._impl.locator.get_source_stamp(), sources()),
-    )
+    made._cache._cache_file._version += sources()  # what another version wrote is not even read
     return made
 
 
@@ -129,14 +119,12 @@ class Bound:
         call = entry(self.f, kinds)
         if self.parts == 1:
             return call
-        library, made = self.f.overloads[kinds].library, self.f.overloads[kinds].fndesc
-        address = library.get_pointer_to_function(made.llvm_func_name)
-        several = types.intp, self.t.type, types.intp, types.Tuple(flat_kinds(given))
-        split = entry(split_among_threads, several)
+        start = entry(launch, (types.intp, types.intp, self.t.type, types.intp, types.Tuple(given)))
+        kernel, loop = address_of(self.f, kinds), address_of(each_part, EACH_PART)
 
         def on_several(t, first, parts, *args):
             with LAUNCHING:
-                split(address, t, parts, tuple(flat(args)))
+                start(kernel, loop, t, parts, args)
 
         return on_several
 
@@ -150,98 +138,10 @@ def into_another(run, y, xs):
     np.copyto(y, there)
 
 
-def kind_of(x):
-    if isinstance(x, np.ndarray):
-        return Borrowed(numba.from_dtype(x.dtype), x.ndim, "C")
-    if type(x) is tuple:
-        return types.Tuple([types.intp if isinstance(each, int) else memory for each in x])
-    return numba.typeof(x)
-
-
-class Borrowed(types.Array):
-    """An array without gaps, that somebody else keeps while a kernel runs."""
-
-
-class Memory(types.Type):
-    """An array, of which only is told where it is: so machine code serves arrays of any shape."""
-
-    def __init__(self):
-        super().__init__("memory")
-
-
-memory = Memory()
-register_model(Borrowed)(models.ArrayModel)
-
-
-@register_model(Memory)
-class MemoryModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
-        super().__init__(manager, kind, i64)
-
-
-GAPS = "BufferError", "an array with gaps"
-i64 = ir.IntType(64)
-
-
-def member(c, x, i, kind=i64):
-    """Of NumPy's object x: after what every object begins with there are the address of the numbers, how
-    many dimensions, their sizes, their strides, two more words, and flags."""
-    place = c.builder.gep(x, [ir.Constant(i64, object.__basicsize__ + 8 * i)])
-    return c.builder.load(c.builder.bitcast(place, kind.as_pointer()))
-
-
-def with_gaps(c, x):
-    """Whether it has, which is an error then."""
-    b = c.builder
-    gaps = b.not_(b.trunc(member(c, x, 6, ir.IntType(32)), ir.IntType(1)))
-    with b.if_then(gaps, likely=False):
-        c.pyapi.err_set_string("PyExc_" + GAPS[0], GAPS[1])
-    return gaps
-
-
-@unbox(Memory)
-def unbox_memory(kind, x, c):
-    return NativeValue(member(c, x, 0), is_error=with_gaps(c, x))
-
-
-@unbox(Borrowed)
-def unbox_borrowed(kind, x, c):
-    """Nobody counts who holds it."""
-    b, size = c.builder, c.context.get_abi_sizeof(c.context.get_data_type(kind.dtype))
-    made = c.context.make_array(kind)(c.context, b)
-    sizes = member(c, x, 2, i64.as_pointer())
-    shape = [b.load(b.gep(sizes, [ir.Constant(i64, i)])) for i in range(kind.ndim)]
-    strides = [ir.Constant(i64, size)]
-    for n in shape[:0:-1]:
-        strides.insert(0, b.mul(strides[0], n))
-    count = ir.Constant(i64, 1)
-    for n in shape:
-        count = b.mul(count, n)
-    nothing = c.context.get_constant_null(types.MemInfoPointer(types.voidptr))
-    numbers = b.inttoptr(member(c, x, 0), made.data.type)
-    populate_array(made, numbers, shape, strides[: kind.ndim], size, nothing)
-    return NativeValue(made._getvalue(), is_error=with_gaps(c, x))
-
-
-def flat(args):
-    """Without tuples, which threads are not given; to machine code it is the same."""
-    return [each for x in args for each in (map(unboxed, x) if isinstance(x, tuple) else [x])]
-
-
-def unboxed(x) -> int:
-    if isinstance(x, int):
-        return x
-    if not x.flags.c_contiguous:
-        raise BufferError(GAPS[1])
-    return x.__array_interface__["data"][0]
-
-
-def flat_kinds(kinds):
-    return [each for k in kinds for each in ([types.intp] * len(k) if is_tuple(k) else [k])]
-
-
-def is_tuple(kind):
-    return isinstance(kind, types.BaseTuple)
+def address_of(f, kinds) -> int:
+    entry(f, kinds)
+    made = f.overloads[kinds]
+    return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
 
 
 COMPILING = Lock()
@@ -251,28 +151,6 @@ def entry(f, kinds):
     with COMPILING, told(f):
         f.compile(kinds)
     return f.overloads[kinds].entry_point
-
-
-@intrinsic
-def call_at(typing, address, t, part, parts, args):
-    """The function at this address, of these arguments."""
-    kinds = (t, types.intp, types.intp, *args.types)
-
-    def codegen(context, b, sig, given):
-        address, t, part, parts, args = given
-        convention = context.call_conv
-        pointer = b.inttoptr(address, convention.get_function_type(types.none, kinds).as_pointer())
-        several = cgutils.unpack_tuple(b, args)
-        convention.call_function(b, pointer, types.none, kinds, (t, part, parts, *several))
-        return context.get_dummy_value()
-
-    return types.none(types.intp, t, types.intp, types.intp, args), codegen
-
-
-@njit(cache=True, parallel=True, nogil=True)
-def split_among_threads(address, t, parts, args):
-    for part in prange(parts):
-        call_at(address, t, part, parts, args)
 
 
 def full_name(f):

@@ -1,0 +1,68 @@
+"""A kernel in several threads: a task for each part of the result, in the threads of Numba's prange.
+
+    for part in prange(parts):
+        kernel(t, part, parts, *args)
+
+To compile a loop with prange takes a second. So there is one for all kernels, of whose arguments it only
+knows where they are; and for each kernel a task that takes them from there.
+"""
+
+from llvmlite import ir
+from numba import njit, prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+i64 = ir.IntType(64)
+TASK = ir.FunctionType(ir.VoidType(), (i64, i64))  # (part, where the arguments are)
+EACH_PART = (types.intp,) * 3
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def each_part(task, parts, place):
+    for part in prange(parts):
+        do_task(task, part, place)
+
+
+@intrinsic
+def do_task(typing, task, part, place):
+    def codegen(context, b, sig, given):
+        b.call(b.inttoptr(given[0], TASK.as_pointer()), given[1:])
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, types.intp), codegen
+
+
+@njit(cache=True, nogil=True)
+def launch(kernel, loop, t, parts, args):
+    do_all(kernel, loop, t, parts, args)
+
+
+@intrinsic
+def do_all(typing, kernel, loop, t, parts, args):
+    """The function at the address `kernel`, of these arguments, for each part: by the function at `loop`,
+    `each_part`, which for all kernels is the same. It is given where the arguments are, and a function
+    that takes them from there."""
+    kinds = (t, types.intp, types.intp, *args.types)
+
+    def codegen(context, b, sig, given):
+        kernel, loop, t, parts, args = given
+        kept = [kernel, parts, *cgutils.unpack_tuple(b, args)]
+        place = cgutils.alloca_once_value(b, cgutils.make_anonymous_struct(b, kept))
+        convention = context.call_conv
+        task = ir.Function(b.module, TASK, b.module.get_unique_name("task"))
+        task.linkage = "internal"
+        inside = ir.IRBuilder(task.append_basic_block())
+        part, there = task.args
+        kernel, n, *args = cgutils.unpack_tuple(
+            inside, inside.load(inside.inttoptr(there, place.type)), len(kept)
+        )
+        pointer = convention.get_function_type(types.none, kinds).as_pointer()
+        t, kernel = context.get_dummy_value(), inside.inttoptr(kernel, pointer)
+        convention.call_function(inside, kernel, types.none, kinds, (t, part, n, *args))
+        inside.ret_void()
+        pointer = convention.get_function_type(types.none, EACH_PART).as_pointer()
+        three = b.ptrtoint(task, i64), parts, b.ptrtoint(place, i64)
+        convention.call_function(b, b.inttoptr(loop, pointer), types.none, EACH_PART, three)
+        return context.get_dummy_value()
+
+    return types.none(types.intp, types.intp, t, types.intp, args), codegen
