@@ -12,7 +12,7 @@
 # 4. *Indirection*: im2col without the copy.
 #
 # The files this is about: `ops/conv.py`, `ops/winograd.py`, `ops/packed.py`,
-# `reproduce/winograd.py`.
+# `kernels/im2col.py`, `kernels/winograd.py`, `kernels/indirect.py`, `reproduce/winograd.py`.
 
 # %%
 from fractions import Fraction
