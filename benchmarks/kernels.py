@@ -509,7 +509,7 @@ def indirection(threads):
     import tinyinfer as ti
     from tinyinfer.core.spec import spec_of
     from tinyinfer.kernels import indirect
-    from tinyinfer.kernels.kernel import kernel_of
+    from tinyinfer.kernels.kernel import numpy_kernel_of
     from tinyinfer.ops.conv import Conv2d
     from tinyinfer.ops.layout import In, pack
 
@@ -517,7 +517,7 @@ def indirection(threads):
         x, w = numbers(1, i, size, size), numbers(o, i, k, k, scale=0.05)
         conv = Conv2d(padding=((k // 2, k // 2),) * 2)
         wanted = conv.forward(x, w)
-        kernel = kernel_of(conv, *map(spec_of, (wanted, x, w)))
+        kernel = numpy_kernel_of(conv, *map(spec_of, (wanted, x, w)))
         room = [np.empty(s.shape, s.dtype) for s in kernel.scratch]
         plain = partial(kernel.run, np.empty_like(wanted), x, w, *room)
         by = partial(applied, In(conv, "NHWC", i), ti.State(w))

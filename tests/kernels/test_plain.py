@@ -9,7 +9,7 @@ from sample_steps import every_dtype, every_op, steps
 import tinyinfer as ti
 from tinyinfer.core.spec import spec_of
 from tinyinfer.graph.in_place import InPlace
-from tinyinfer.kernels.kernel import kernel_of
+from tinyinfer.kernels.kernel import numpy_kernel_of
 from tinyinfer.ops import (
     activation,
     conv,
@@ -34,7 +34,7 @@ def garbage(spec):
 def kernel_for(op, xs):
     specs = [spec_of(x) for x in xs]
     y = op.infer(*specs)
-    return kernel_of(op, y, *specs), y
+    return numpy_kernel_of(op, y, *specs), y
 
 
 def carried_out(op, xs, over=None):

@@ -19,7 +19,7 @@ gemm, gemv              products of matrices, and of a matrix and a vector
 sparse, bitpacked       of sparse matrices; of signs
 taps, finite            which taps of a window meet what; what if a number is not finite
 
-im2col, im2col_weights  convolution as a product of matrices, with columns
+im2col, im2col_weights  convolution as a product of matrices: columns
 direct, int8            of blocks of channels; the same, and products, of bytes
 indirect                of pixels whose channels lie side by side
 winograd                with less multiplications: combine, blocks, winograd_tiles, winograd_filters

@@ -64,17 +64,18 @@ FLOAT = np.dtype("f4")
 HEIGHTS = 1, 2, 4, 6, 8, 14  # of tiles: not all, each is compiled
 
 
-def tile_for(rows, bias=None, activation="", given=False) -> Static:
-    """`split`: into so many sums, added in the end, if else there were too few to hide what each takes."""
+def tile_for(rows, bias=None, activation="", prefetch=False) -> Static:
+    """`split`: into so many sums, added in the end, if else there were too few to hide what each takes;
+    `prefetch`: A, too, is asked for before it is needed."""
     rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
     return tile.tile(rows, vectors, ahead=AHEAD, split=4 if rows < 4 else 1, bias=bias,
-                     activation=activation, by_rows=int(bias == "rows"), given=int(given))  # fmt: skip
+                     activation=activation, by_rows=int(bias == "rows"), prefetch=int(prefetch))  # fmt: skip
 
 
-def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
+def multiplied(t, a, plane, k, b, apart, c, row, bias, rest):
     """C = A B: `rows` rows of the packed A, planes `plane` bytes apart; k lines of B, `apart` bytes
-    apart; of which `left` columns matter."""
-    sums = [start(t, c, row, bias, left), *[tile.none(t) for _ in range(t.split - 1)]]
+    apart; of which `rest` columns matter."""
+    sums = [start(t, c, row, bias, rest), *[tile.none(t) for _ in range(t.split - 1)]]
     line = registers([b])
 
     def steps(x, n):
@@ -84,7 +85,7 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
 
     for block in loop(k + (LANES - 1) >> 4):
         x = a + plane * block
-        for r in range(t.rows * t.given):
+        for r in range(t.rows * t.prefetch):
             prefetch(x + (AHEAD + BYTES * r))
         count = k - (block << 4)
         count = below(count, LANES)
@@ -100,9 +101,9 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, left):
     tile.put(t, first, c, row, BYTES, lambda x, v: ACTIVATIONS[t.activation](x))
 
 
-def start(t, c, row, bias, left):
+def start(t, c, row, bias, rest):
     if t.bias == "columns":
-        line = [load_some(bias + BYTES * v, left - LANES * v) for v in range(t.vectors)]
+        line = [load_some(bias + BYTES * v, rest - LANES * v) for v in range(t.vectors)]
         return registers(line * t.rows)
     if t.bias == "rows":
         return registers([broadcast(bias + 4 * r) for r in range(t.rows) for _ in range(t.vectors)])
@@ -113,15 +114,15 @@ def start(t, c, row, bias, left):
 
 
 @micro
-def product(t, a, plane, k, b, apart, c, row, bias, left):
-    multiplied(t, a, plane, k, b, apart, c, row, bias, left)
+def product(t, a, plane, k, b, apart, c, row, bias, rest):
+    multiplied(t, a, plane, k, b, apart, c, row, bias, rest)
 
 
 @micro
-def narrow_product(t, a, plane, k, b, apart, c, row, bias, left):
+def narrow_product(t, a, plane, k, b, apart, c, row, bias, rest):
     """Of one vector."""
     t = StaticType({**t.what, "vectors": 1})
-    multiplied(t, a, plane, k, b, apart, c, row, bias, left)
+    multiplied(t, a, plane, k, b, apart, c, row, bias, rest)
 
 
 @micro
@@ -146,14 +147,14 @@ def pack_rows(x, pitch, rows, columns, to, plane, line, panel):
         end = below(end, BAND)
         for j in loop(columns + (WIDE - 1) >> SHIFT):
             from_, to_ = x + pitch * band + LINE * j, to + panel * j + line * band
-            left = columns - WIDE * j
-            full = select(left >= WIDE, end, 0)
+            rest = columns - WIDE * j
+            full = select(rest >= WIDE, end, 0)
             for r in loop(full):
                 for v in range(VECTORS):
                     store(to_ + plane * v + line * r, load(from_ + pitch * r + BYTES * v))
             for r in loop(end, full):
                 for v in range(VECTORS):
-                    some = load_some(from_ + pitch * r + BYTES * v, left - LANES * v)
+                    some = load_some(from_ + pitch * r + BYTES * v, rest - LANES * v)
                     store(to_ + plane * v + line * r, some)
 
 
@@ -179,44 +180,25 @@ ROWS, TURNED, GIVEN, THERE = range(4)
 
 
 @inner
-def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, left, edge):
+def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, rest, edge):
     """All tiles of a block of rows, by one panel."""
     for i in range(0, rows, t.rows):
         i = min(i, rows - t.rows)
         x, y = a + BYTES * i, c + row * i
         z = bias + column * 4 + t.by_rows * 4 * i
-        if left >= WIDE:
-            product(t, x, plane, k, b, apart, y, row, z, left)
+        if rest >= WIDE:
+            product(t, x, plane, k, b, apart, y, row, z, rest)
         else:
-            if left <= LANES:
-                narrow_product(t, x, plane, k, b, apart, edge, LINE, z, left)
+            if rest <= LANES:
+                narrow_product(t, x, plane, k, b, apart, edge, LINE, z, rest)
             else:
-                product(t, x, plane, k, b, apart, edge, LINE, z, left)
-            put_some(t, y, row, left, edge)
+                product(t, x, plane, k, b, apart, edge, LINE, z, rest)
+            put_some(t, y, row, rest, edge)
 
 
 @native
-def gemm(
-    t,
-    part,
-    parts,
-    y,
-    a,
-    b,
-    bias,
-    room,
-    from_a,
-    from_b,
-    m,
-    k,
-    n,
-    left,
-    right,
-    by,
-    some,
-    kept,
-    biased,
-):
+def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, right, by, some, kept,
+         biased):  # fmt: skip
     """from_a, from_b: where the matrices of each product begin; `by`: what is split: products, rows
     or columns; `some` rows are packed at a time, and `kept` panels; `biased`: 1 if each column has a
     bias of its own."""

@@ -208,7 +208,7 @@ def run_for(g, taps, kinds, how, bias=None, activation=""):
     """(run, floats of scratch, cost): of a grid."""
     g = one_row(g, taps)
     k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
-    t = tile_for(g.filters, bias, activation, given=True)
+    t = tile_for(g.filters, bias, activation, prefetch=True)
     apart = int((g.to_down, g.to_right) != (1, 1))
     t = Static(**t.type.what, stride=stride_of(g), apart=apart)
     tiles, panels = -(-g.filters // t.rows), -(-pixels // WIDE)
@@ -229,7 +229,7 @@ def serves(op, w, *specs):
     return {s.dtype for s in (w, *specs)} == {FLOAT} and not 1 == w.shape[1] < op.groups
 
 
-def kernel_of(runs, shapes, bias=False):
+def kernel_of_runs(runs, shapes, bias=False):
     runs, rooms, flops = zip(*runs)
 
     def run(y, *more):
@@ -246,7 +246,7 @@ def conv_kernel(op, y, x, w, bias, activation, how):
     """y = activation(conv2d(x, w) + bias), of specs; or None. The bias is one number a filter, if any."""
     if serves(op, w, x, y) and activation in ACTIVATIONS:
         run = run_for(*forward_grid(op, y, x, w), [], how, bias and "rows", activation)
-        return kernel_of([run], [x.shape, y.shape, w.shape], bias is not None)
+        return kernel_of_runs([run], [x.shape, y.shape, w.shape], bias is not None)
 
 
 def form_for(op, shape):
@@ -269,7 +269,7 @@ def find_packed(op, y, x, p, bias=None, activation=""):
 @kernel(Conv2dInput)
 def find_input(op, y, g, w):
     if serves(op.conv, w, g, y):
-        k = kernel_of(
+        k = kernel_of_runs(
             [run_for(*grid, TURNED) for grid in input_grids(op.conv, y, g, w)],
             [y.shape, g.shape, w.shape],
         )

@@ -108,12 +108,7 @@ def forms_of(op, *specs) -> Iterator[Op]:
     return (form for kind in kinds_of(op) for f in FORMS.get(kind, ()) for form in f(op, *specs))
 
 
-def kernel_for(n) -> Kernel:
-    """The kernel of a step, by NumPy."""
-    return kernel_of(n.op, n.spec, *[x.spec for x in n.inputs])
-
-
-def kernel_of(op, *specs) -> Kernel:
+def numpy_kernel_of(op, *specs) -> Kernel:
     """The kernel by NumPy of an op that makes y from xs; `specs` are theirs."""
     return next(k for k in kernels_of(op, *specs) if k.cost is None)
 

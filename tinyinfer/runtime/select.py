@@ -32,7 +32,7 @@ from ..graph.passes.fuse import fuse
 from ..graph.passes.layout import layout
 from ..graph.passes.rewrite import fixed
 from ..graph.passes.together import together
-from ..kernels.kernel import Kernel, forms_of, kernel_for, kernel_of, kernels_of
+from ..kernels.kernel import Kernel, forms_of, kernels_of, numpy_kernel_of
 from ..ops.layout import In, Reorder
 from ..ops.packed import Form, Packed
 from .machine import DAMAGED, key, known_machines, machine
@@ -76,7 +76,9 @@ class Selection:
 
     def kernel(self, n) -> Kernel:
         """For this step, as it stands in the graph."""
-        return self.ranking(n)[0].kernel if self.fast else kernel_for(n)
+        if self.fast:
+            return self.ranking(n)[0].kernel
+        return numpy_kernel_of(n.op, n.spec, *[x.spec for x in n.inputs])
 
     def ranking(self, n) -> list[Choice]:
         """All ways to carry out this step as it stands; the fastest first."""
@@ -234,7 +236,7 @@ def estimated(kernel, op, specs, machine) -> float:
     if isinstance(op, Fused):
         steps = [n for n in op.graph.steps if not n.op.view]
         inside = [(n.op, (n.spec, *[x.spec for x in n.inputs])) for n in steps]
-        return CALL + sum(estimated(kernel_of(o, *s), o, s, machine) for o, s in inside)
+        return CALL + sum(estimated(numpy_kernel_of(o, *s), o, s, machine) for o, s in inside)
     flat = [s for s in specs if isinstance(s, Spec)]
     moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
     work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0

@@ -5,14 +5,14 @@ import numpy as np
 from ...ops.layout import In, Reorder
 from ...ops.packed import Packed
 from ...ops.wrapped import Wrapped
-from ..kernel import Kernel, kernel, kernel_of
+from ..kernel import Kernel, kernel, numpy_kernel_of
 
 AXES = {("NCHW", "NHWC"): (0, 2, 3, 1), ("NHWC", "NCHW"): (0, 3, 1, 2)}
 
 
 @kernel(Wrapped)
 def wrapped(op, y, *xs):
-    return None if isinstance(op, In | Packed) else kernel_of(op.op, y, *xs)
+    return None if isinstance(op, In | Packed) else numpy_kernel_of(op.op, y, *xs)
 
 
 @kernel(Reorder)
