@@ -29,7 +29,6 @@ from tinyinfer.kernels.simd import (
     i32,
     i32x16,
     i64,
-    interleaved,
     load,
     load_integers,
     load_one,
@@ -208,10 +207,6 @@ def vectors(x, n=1):
 # what is made of an array of 16 x 16 floats: (by a micro-kernel, by NumPy)
 MOVES = {
     "transposed": (lambda x: transposed(vectors(x, 16)), lambda x: x.T),
-    "interleaved": (
-        lambda x: interleaved(*vectors(x, 2)),
-        lambda x: x[:2].T.reshape(2, LANES),
-    ),
     "shuffled": (
         lambda x: [shuffled(*vectors(x, 2), reversed(range(8, 24)))],
         lambda x: x[:2].reshape(-1)[23:7:-1],

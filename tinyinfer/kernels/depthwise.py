@@ -285,9 +285,9 @@ class Layer:
             for axis in zip(self.y[2:], self.x[2:], self.w[2:], c.stride, c.dilation, before)
         ]
 
-    def bands(self, rows, line, width, least):
+    def bands(self, rows, least):
         """(first and end row that is computed, first and end row that it takes): so many that their
-        pixels, of lines so wide, have room at once; but at least so many."""
+        pixels have room at once; but at least so many."""
         count = least
         if self.planes:
             count = max(least, -(-BYTES * (prod(self.x[2:]) + prod(self.y[2:])) // BAND))
@@ -347,7 +347,7 @@ def image_kernel(layer, forward, scale=0.0, largest=0):
     each = y[1] // x[1]
     work = x[0] * -(-x[1] // LANES) * each
     parts = threads.parts(2 * prod(layer.y) * prod(layer.w[2:]), max(1, work * len(rows)))
-    bands = layer.bands(rows, y[3], x[3], -(-parts // max(1, work)))
+    bands = layer.bands(rows, -(-parts // max(1, work)))
     source = max(b - a for _, _, a, b in bands) * x[3]
     target = max(b - a for a, b, _, _ in bands) * y[3]
     same = dict(stride=stride[1] if forward else 1, largest=largest)
@@ -371,7 +371,7 @@ def weight_kernel(layer):
     rows, columns = layer.taps(taps_forward)
     blocks = -(-layer.x[1] // LANES)
     parts = threads.parts(2 * prod(layer.y) * prod(layer.w[2:]), blocks)
-    bands = layer.bands(rows, layer.y[3], layer.x[3], 1)
+    bands = layer.bands(rows, 1)
     g = max(b - a for a, b, _, _ in bands) * layer.y[3]
     x = max(b - a for _, _, a, b in bands) * layer.x[3]
     (s, stride), (_, dilation) = layer.conv.stride, layer.conv.dilation

@@ -176,12 +176,12 @@ def weights(t, part, parts, y, d, x, room, taps, cuts, g, by):
         for i in range(top, bottom):
             line = min(i * t.rows, lines - t.rows)
             for j in range(start, stop):
-                put(t, g, y, group * g.filters + j * WIDE, g.filters - j * WIDE, line, lines, c)
+                put(t, y, group * g.filters + j * WIDE, g.filters - j * WIDE, line, lines, c)
                 c += size
 
 
 @inner
-def put(t, g, y, o, left, line, lines, c):
+def put(t, y, o, left, line, lines, c):
     """y[o, line] = c[line, o]"""
     for v in range(0, min(left, WIDE), LANES):
         to_planes(FLOATS, c + 4 * v, LINE, at(y, (o + v) * lines + line), 4 * lines,

@@ -13,7 +13,6 @@ from .micro import (  # noqa: F401
     LANES,
     Micro,
     Value,
-    Vector,
     builder,
     call,
     constant,
@@ -21,27 +20,20 @@ from .micro import (  # noqa: F401
     f32x16,
     f64,
     f64x16,
-    given,
     i1,
     i8,
     i16,
     i32,
     i32x16,
     i64,
-    is_one,
-    is_zero,
     loop,
     micro,
     number,
-    place,
-    plain,
     registers,
-    stay_a_loop,
     u8x16,
     values,
     void,
     when,
-    writing,
     zeros,
 )
 
@@ -69,12 +61,6 @@ def transposed(vectors) -> list[Value]:
             for i in range(16)
         ]
     return [vectors[i & ~3 | 2 * (i % 2) | i // 2 % 2] for i in range(16)]
-
-
-def interleaved(a, b):
-    """a[0], b[0], a[1], b[1] ..., as two vectors."""
-    lanes = [i for pair in zip(range(LANES), range(LANES, 2 * LANES)) for i in pair]
-    return shuffled(a, b, lanes[:LANES]), shuffled(a, b, lanes[LANES:])
 
 
 def cast(x, vector) -> Value:
