@@ -203,9 +203,9 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
     or columns; `some` rows are packed at a time, and `kept` panels; `biased`: 1 if each column has a
     bias of its own."""
     panels, tiles = (n + WIDE - 1) // WIDE, (m + t.rows - 1) // t.rows
-    first, last = share_if(by == 0, from_a.size, part, parts)
-    top, bottom = share_if(by == 1, tiles, part, parts)
-    start, stop = share_if(by == 2, panels, part, parts)
+    first, last = share(from_a.size, part, parts, by == 0)
+    top, bottom = share(tiles, part, parts, by == 1)
+    start, stop = share(panels, part, parts, by == 2)
     top, bottom = top * t.rows, min(bottom * t.rows, m)
     turned = np.int64(right == TURNED)
     edge = at(room, part * (room.size // parts))
@@ -239,11 +239,6 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
 def planes(k):
     """Of a packed A."""
     return (k + WIDE - 1) // WIDE * VECTORS
-
-
-@inner
-def share_if(split, n, part, parts):
-    return share(n, part, parts) if split else (0, n)
 
 
 def product_kernel(y, a, b, bias=None, activation="", given=False):

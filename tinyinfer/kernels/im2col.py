@@ -37,11 +37,10 @@ from .gemm import (
     pack,
     planes,
     product,
-    share_if,
     tile_for,
 )
 from .kernel import NO_BIAS, Cost, Kernel, ended, forms, kernel
-from .native import bound, inner, into_another, native
+from .native import bound, inner, into_another, native, share
 from .simd import (
     ACTIVATIONS,
     BYTES,
@@ -124,8 +123,8 @@ def convolve(t, part, parts, y, x, w, bias, room, taps, kinds, g, how, by, many)
     """`how` w is given; `by`: what is split: filters, or pixels; `many` panels at a time."""
     k, pixels = g.channels * len(taps), g.images * g.rows * g.columns
     tiles, panels = (g.filters + t.rows - 1) // t.rows, (pixels + WIDE - 1) // WIDE
-    top, bottom = share_if(by == 0, tiles, part, parts)
-    start, stop = share_if(by == 1, panels, part, parts)
+    top, bottom = share(tiles, part, parts, by == 0)
+    start, stop = share(panels, part, parts, by == 1)
     edge = at(room, part * (room.size // parts))
     columns = edge + LINE * t.rows
     singles = columns + many * k * LINE

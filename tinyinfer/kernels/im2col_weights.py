@@ -30,12 +30,11 @@ from .gemm import (
     narrow_product,
     pack,
     product,
-    share_if,
     tile_for,
 )
 from .im2col import serves
 from .kernel import Cost, Kernel, kernel
-from .native import bound, inner, native
+from .native import bound, inner, native, share
 from .reorder import FLOATS, to_planes
 from .simd import BYTES, LANES, at, fill, load_one, loop, micro, prefetch, store, store_some, zeros
 from .static import Static
@@ -150,8 +149,8 @@ def turn(g, d, group, filters, cut, to):
 def weights(t, part, parts, y, d, x, room, taps, cuts, g, by):
     """`by`: what is split: lines or filters."""
     lines = g.channels * len(taps)
-    top, bottom = share_if(by == 0, (lines + t.rows - 1) // t.rows, part, parts)
-    start, stop = share_if(by == 1, (g.filters + WIDE - 1) // WIDE, part, parts)
+    top, bottom = share((lines + t.rows - 1) // t.rows, part, parts, by == 0)
+    start, stop = share((g.filters + WIDE - 1) // WIDE, part, parts, by == 1)
     left = at(room, part * (room.size // parts))
     right = left + STEP * t.rows
     sums, size = right + (stop - start) * PIXELS * LINE, t.rows * LINE

@@ -42,9 +42,11 @@ def inner(f):
 
 
 @inner
-def share(n, part, parts):
-    """From where to where this part of n goes."""
-    return n * part // parts, n * (part + 1) // parts
+def share(n, part, parts, split=True):
+    """From where to where this part of n goes; or all of it, where something else is split."""
+    if split:
+        return n * part // parts, n * (part + 1) // parts
+    return 0, n
 
 
 @cache
