@@ -19,13 +19,15 @@ FLOATS = "float32", "float32", "float64", "float16"
 OTHERS = "int64", "bool", "int32", "uint8", "int8", "float64", "float16"
 SPECIAL = 1, 0, 2, -1, 0.5, 3, -0.0, 0.1, 10, 4
 LARGEST = 300  # elements of what is used again
+MOMENTS = 5  # States for which there is another of that shape
 DEEPEST = 2  # graphs inside graphs
 
 
 def random_graph(pick, most=12):
     """A traced graph: up to `most` things are done with its inputs."""
     dtype = FLOATS[pick(len(FLOATS))]
-    states = [ti.State(numbers(i, s, dtype), i % 2 == 0, f"s{i}") for i, s in enumerate(SHAPES)]
+    shapes = enumerate(SHAPES + SHAPES[:MOMENTS])
+    states = [ti.State(numbers(i, s, dtype), i % 2 == 0, f"s{i}") for i, s in shapes]
     kinds = [
         (SHAPES[pick(len(SHAPES))], [dtype, *OTHERS][pick(12) % 8]) for _ in range(1 + pick(4))
     ]
@@ -506,6 +508,15 @@ def update(p):
     return p.choice([[], before, s + 0.0])
 
 
+def momentum(p):
+    """As optimizers do it."""
+    i = p.pick(MOMENTS)
+    s, m = p.states[i], p.states[len(SHAPES) + i]
+    m.assign(m * 0.5 + p.float(s.shape))
+    s.assign(s - m * 0.25)
+    return p.choice([[], [], m + 0.0])
+
+
 def gradient(p):
     """Of a part of what is there, by another part."""
     recorded = [x for x in p.tensors if x.requires_grad]
@@ -581,4 +592,6 @@ def repeated(p):
 
 
 FLAT = [sample] * 8 + [equation] * 6 + [matrices] * 3 + [elementwise_chain, convolution, linear]
-KINDS = FLAT * 2 + [twice, update] * 2 + [gradient, condition] * 4 + [scanned, repeated] * 2
+KINDS = (
+    FLAT * 2 + [twice, update, momentum] * 2 + [gradient, condition] * 4 + [scanned, repeated] * 2
+)

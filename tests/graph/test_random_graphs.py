@@ -34,7 +34,7 @@ INPUTS = 2  # for each graph, and one with infinities
 GRAPHS = 200  # to find something to do in
 SHAKE, TRIES = 4, 20  # errors in the last bit of a step; runs with such errors
 
-EXACT = {"strip", "cse", "fuse", "dead", "move", "unroll", "freeze", "in_place"}
+EXACT = {"strip", "cse", "fuse", "dead", "move", "unroll", "freeze", "in_place", "together"}
 ROUNDING = {"fold", "simplify", "layout", "batch_norm", "strength"}
 
 
