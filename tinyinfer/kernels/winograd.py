@@ -25,6 +25,9 @@ transforms share what rows of a matrix have in common (combine.py). Instructions
 Where points come as ±p that is as few as by hand; F(2, 3) is Lavin and Gray's. A tile of inputs has 2 n
 lines, and one of outputs n + m.
 
+The error is measured by the largest numbers of a tile: beside a pixel that is a million times larger than
+others, these lose as many digits.
+
 NaN and infinity: Winograd's sums spread them over all outputs of a tile. Four of its outputs have all
 sums in them, so that these tell whether there was one, or a number grew too large. Such a tile is
 computed again by the definition, with the filters that p is the transform of: known up to rounding, so
@@ -205,7 +208,17 @@ def work_of(op, x, w) -> Work | None:
         op, w = replace(op, op=conv) if isinstance(op, In) else conv, turned_shape(w)
         if min(map(min, conv.padding)) < 0:
             return None
-    return asked(op, x, w)
+    work = asked(op, x, w)
+    return work if work and all_meet(work) else None
+
+
+def all_meet(work) -> bool:
+    """Do all weights meet some pixel? Those that meet nothing but padding would leave their rounding
+    errors."""
+    sides = zip(work.conv.padding, work.x[2:], work.y[2:])
+    return all(
+        before < outputs and work.w[2] - 1 - before < size for (before, _), size, outputs in sides
+    )
 
 
 class Geometry(NamedTuple):
