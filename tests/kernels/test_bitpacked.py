@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernel_check import carried_out
+from numba import njit
 
 from tinyinfer.core.spec import spec_of
 from tinyinfer.kernels import bitpacked, threads
@@ -114,5 +115,8 @@ def test_what_is_left_to_the_definition():
 @pytest.mark.skipif("avx512vpopcntdq" not in HOST.features, reason="the CPU cannot count bits")
 def test_bits_are_counted_by_an_instruction():
     check(bitpacked.matmul, BinaryMatMul(70), packed(70, 8), packed(70, 32))
-    code = "".join(bitpacked.multiply.inspect_asm().values())
+    made = njit(bitpacked.multiply.py_func)  # what was on disk cannot be looked at
+    for kinds in bitpacked.multiply.overloads:
+        made.compile(kinds)
+    code = "".join(made.inspect_asm().values())
     assert "vpopcntd" in code and "vpshufb" not in code

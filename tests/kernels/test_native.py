@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -256,16 +257,36 @@ def test_a_change_in_any_file_of_the_kernels_makes_it_stale(empty_disk, other_ke
         assert compiled_anew() and not compiled_anew()
 
 
-def test_what_another_version_wrote_is_not_read(other_kernels, empty_disk, tmp_path):
-    """Types that are no more cannot be."""
+def test_what_another_version_wrote(empty_disk, tmp_path):
+    """Types that are no more cannot be read."""
     assert compiled_anew()
     (index,) = tmp_path.glob("kept/**/*.nbi")
     with open(index, "rb") as file:
         version = pickle.load(file)
     index.write_bytes(pickle.dumps(version) + b"of other types")
-    (other_kernels / "b.py").write_text("b = 3")
-    here.sources.cache_clear()
     assert compiled_anew() and not compiled_anew()
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_what_is_damaged_is_compiled_again(ending, empty_disk, tmp_path):
+    for text in b"", b"garbage":
+        assert compiled_anew()
+        for file in tmp_path.glob(f"kept/**/*.{ending}"):
+            file.write_bytes(text)
+        assert compiled_anew() and not compiled_anew()
+        shutil.rmtree(tmp_path / "kept")
+
+
+def test_an_array_of_no_dimensions_in_threads():
+    f, x = native(first_number), np.array(1.25, np.float32)
+    for parts in 1, 2, 3:
+        y = np.zeros(parts, np.float32)
+        bound(f, parts=parts)(y, x)
+        assert (y == 1.25).all()
+
+
+def first_number(t, part, parts, y, x):
+    y[part] = x[()]
 
 
 # ---- messages --------------------------------------------------------------------------------------

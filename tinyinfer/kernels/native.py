@@ -17,6 +17,7 @@ from threading import Lock, Timer
 
 import numpy as np
 from numba import njit, types
+from numba.core.caching import IndexDataCacheFile
 
 from .borrowed import kind_of
 from .launch import EACH_PART, each_part, launch
@@ -31,8 +32,27 @@ def native(f):
     """Compile it when it is first called for some types; and keep that on disk. No `fastmath`: NaN
     and infinity are as in NumPy."""
     made = njit(f, cache=True, nogil=True, error_model="numpy")
-    made._cache._cache_file._version += sources()  # what another version wrote is not even read
+    kept = made._cache
+    stamp = kept._impl.locator.get_source_stamp(), sources()
+    kept._cache_file = OnDisk(kept.cache_path, kept._impl.filename_base, stamp)
     return made
+
+
+class OnDisk(IndexDataCacheFile):
+    """What cannot be read is compiled again: a damaged file, or types of another version."""
+
+    def load(self, key):
+        return attempt(super().load, key)
+
+    def _load_index(self):
+        return attempt(super()._load_index) or {}
+
+
+def attempt(f, *args):
+    try:
+        return f(*args)
+    except Exception:  # all that comes of reading any bytes as objects
+        return None
 
 
 def inner(f):
