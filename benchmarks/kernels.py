@@ -47,6 +47,8 @@ BARS = {  # row: (what it is compared with, at most; the least share of the peak
 
 def main():
     options = arguments(__doc__.partition("\n")[0], rounds=25, more=more)
+    if options.out:
+        open(options.out, "a").close()  # before anything is measured
     use_threads(options.threads)
     import tinyinfer as ti
 
@@ -63,7 +65,7 @@ def main():
 
 
 def more(parser):
-    parser.add_argument("--only", nargs="*", choices=BARS)
+    parser.add_argument("--only", nargs="+", choices=BARS)
     parser.add_argument("--out", help="a file of JSON")
 
 
