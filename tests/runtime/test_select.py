@@ -146,7 +146,7 @@ def test_the_environment_says_what_is_usual(monkeypatch):
     assert selecting.selected("compile", kernels="fast").fast
     monkeypatch.setenv("TINYINFER_KERNELS", "cuda")
     with pytest.raises(
-        ti.ArgumentError, match="compile: kernels are 'fast' or 'numpy', not 'cuda'"
+        ti.ArgumentError, match="compile: TINYINFER_KERNELS is 'fast' or 'numpy', not 'cuda'"
     ):
         selecting.selected("compile")
 
@@ -194,3 +194,21 @@ def test_what_ends_a_convolution_leaves_its_kernel(c, o, h, k, monkeypatch):
 
     ended = lambda x, w, b: (ti.conv2d(x, w) + b).relu()
     assert names(ended) == names(lambda x, w, b: ti.conv2d(x, w))
+
+
+def test_timings_of_another_kind_are_none(monkeypatch, tmp_path):
+    """Of a file that somebody else wrote, what can be used."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path = selecting.tuned_kernels()
+    path.parent.mkdir(parents=True)
+    for text in "[1]", "3", '{"%s": []}', '{"%s": {"a": "x", "b": null, "c": -1, "d": NaN}}':
+        monkeypatch.setattr(selecting, "TUNED", {})
+        path.write_text(text.replace("%s", json.dumps(selecting.key())[1:-1]))
+        assert selecting.remembered() == {}
+
+
+def test_floats_lie_at_multiples_of_four_bytes():
+    graph = ti.trace(Twice(), ti.ones(4))
+    with pytest.raises(ti.ArgumentError, match="multiples of 4 bytes, not of 2"):
+        ti.plan(graph, alignment=2, kernels="fast")
+    ti.plan(graph, alignment=2, kernels="numpy")

@@ -25,6 +25,8 @@ from .simd import Value, above, below, builder, f32x16, i1, maximum, minimum, re
 
 
 def clip(x, low, high):
+    if low != low or high != high:  # NaN is an end that nothing is inside of
+        return of(float("nan"))
     x = x if low is None else above(of(low), x)
     return x if high is None else below(of(high), x)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..core.tensor import Node
+from ..errors import ArgumentError
 from ..graph.graph import Graph, expect_graph, nbytes
 from ..graph.table import table
 from ..kernels.kernel import Kernel
@@ -51,6 +52,11 @@ class Plan:
         alignment=planners.ALIGNMENT,
         selection=NUMPY,
     ):
+        if selection.fast and alignment < 4:
+            raise ArgumentError(
+                f"alignment: kernels in machine code need floats at multiples of 4 bytes, not of {alignment}: "
+                "or kernels='numpy'"
+            )
         self.graph, self.alignment, self.selection = graph, alignment, selection
         self.values = Values(graph)
         self.kernels: dict[Node, Kernel] = {n: selection.kernel(n) for n in self.values.work}

@@ -128,9 +128,10 @@ NUMPY = Selection(fast=False)
 
 def selected(what, kernels=None, autotune=False, max_relative_error=2e-6) -> Selection:
     """Of the options of ti.compile and ti.plan."""
-    kernels = kernels or os.environ.get("TINYINFER_KERNELS", "fast")
+    name, usual = "TINYINFER_KERNELS", os.environ.get("TINYINFER_KERNELS", "fast")
+    said, kernels = ("kernels", kernels) if kernels else (name, usual)
     if kernels not in ("fast", "numpy"):
-        raise ArgumentError(f"{what}: kernels are 'fast' or 'numpy', not {kernels!r}")
+        raise ArgumentError(f"{what}: {said} is 'fast' or 'numpy', not {kernels!r}")
     return Selection(bool(autotune), max_relative_error, kernels == "fast")
 
 
@@ -293,10 +294,18 @@ def tuned_kernels() -> Path:
 def remembered() -> dict[str, float]:
     if not TUNED:
         try:
-            TUNED.update(json.loads(tuned_kernels().read_text(encoding="utf-8")))
+            TUNED.update(timings(json.loads(tuned_kernels().read_text(encoding="utf-8"))))
         except DAMAGED:
             pass
     return TUNED.setdefault(key(), {})
+
+
+def timings(found) -> dict[str, dict[str, float]]:
+    """What of it can be some."""
+    is_time = lambda x: type(x) in (int, float) and 0 < x < np.inf
+    times = found.items() if isinstance(found, dict) else ()
+    some = [(machine, known) for machine, known in times if isinstance(known, dict)]
+    return {machine: {k: x for k, x in known.items() if is_time(x)} for machine, known in some}
 
 
 def remember(known):
