@@ -198,10 +198,10 @@ def panel_products(t, a, plane, rows, k, b, apart, c, row, bias, column, rest, e
 
 @native
 def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, right, by, some, kept,
-         biased):  # fmt: skip
+         group, biased):  # fmt: skip
     """from_a, from_b: where the matrices of each product begin; `by`: what is split: products, rows
-    or columns; `some` rows are packed at a time, and `kept` panels; `biased`: 1 if each column has a
-    bias of its own."""
+    or columns; `some` rows are packed at a time, and a `group` of panels, of which the last ones are
+    `kept`; `biased`: 1 if each column has a bias of its own."""
     panels, tiles = (n + WIDE - 1) // WIDE, (m + t.rows - 1) // t.rows
     first, last = share(from_a.size, part, parts, by == 0)
     top, bottom = share(tiles, part, parts, by == 1)
@@ -228,9 +228,9 @@ def gemm(t, part, parts, y, a, b, bias, room, from_a, from_b, m, k, n, left, rig
                     there = z + 4 * column * k
                 elif right == THERE and n - column >= WIDE:
                     there, apart = z + 4 * column, 4 * n
-                elif place == 0 and (block == top or kept < stop - start):
-                    columns = min(min(j + kept, stop) * WIDE, n) - column
-                    pack(z, turned, k, n, ZERO, k, column, columns, panel, NEAR, FAR, k * LINE)
+                elif place % group == 0 and (block == top or kept < stop - start):
+                    columns = min(min(j + group, stop) * WIDE, n) - column
+                    pack(z, turned, k, n, ZERO, k, column, columns, there, NEAR, FAR, k * LINE)
                 panel_products(t, x, plane, rows, k, there, apart, at(y, (i * m + row) * n + column), 4 * n,
                                at(bias, t.by_rows * row), biased * column, n - column, edge)  # fmt: skip
 
@@ -259,16 +259,17 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
     blocks = -(-tiles // max(1, CACHE * 5 // 8 // max(1, 4 * k) // t.rows)) or 1
     some = max(1, -(-tiles // blocks)) * t.rows
     kept = 0 if given else -(-lengths[2] // (parts if by == 2 else 1))
-    if blocks == 1:
-        kept = min(kept, max(1, CACHE // 4 // max(1, k * LINE)))
+    group = max(1, min(kept, CACHE // 4 // max(1, k * LINE)))
+    if blocks == 1 and kept:
+        kept = group
     room = t.rows * WIDE + planes.py_func(k) * LANES * (min(some, m) | 1) + kept * k * WIDE
 
     def run_for(left, right):
         if not (given or bias or activation) and 1 in (m, n):
             return vector_run(from_a, from_b, m, k, n, left, right)
         right = GIVEN if given else TURNED if right else THERE if m <= 2 * t.rows else ROWS
-        at_once = 1 if right == THERE else max(1, kept)
-        numbers = from_a, from_b, m, k, n, left, right, by, some, at_once, int(bias == "columns")
+        panels = (1, 1) if right == THERE else (max(1, kept), group)
+        numbers = from_a, from_b, m, k, n, left, right, by, some, *panels, int(bias == "columns")
         return bound(gemm, t, numbers, parts)
 
     bytes_ = 4 * (m * k + (2 - given) * k * n + m * n) * len(from_a)  # a right factor is packed
