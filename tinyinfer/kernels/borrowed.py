@@ -44,9 +44,6 @@ class MemoryModel(models.PrimitiveModel):
         super().__init__(manager, kind, i64)
 
 
-GAPS = "BufferError", "an array with gaps"
-
-
 def member(c, x, i, kind=i64):
     """Of NumPy's object x: after what every object begins with there are the address of the numbers, how
     many dimensions, their sizes, their strides, two more words, and flags."""
@@ -59,7 +56,7 @@ def with_gaps(c, x):
     b = c.builder
     gaps = b.not_(b.trunc(member(c, x, 6, ir.IntType(32)), ir.IntType(1)))
     with b.if_then(gaps, likely=False):
-        c.pyapi.err_set_string("PyExc_" + GAPS[0], GAPS[1])
+        c.pyapi.err_set_string("PyExc_BufferError", "an array with gaps")
     return gaps
 
 

@@ -143,8 +143,7 @@ BAND = 4  # rows that are packed at a time: so many runs of memory the machine f
 @micro
 def pack_rows(x, pitch, rows, columns, to, plane, line, panel):
     for band in loop(rows, step=BAND):
-        end = rows - band
-        end = below(end, BAND)
+        end = below(rows - band, BAND)
         for j in loop(columns + (WIDE - 1) >> SHIFT):
             from_, to_ = x + pitch * band + LINE * j, to + panel * j + line * band
             rest = columns - WIDE * j

@@ -55,8 +55,8 @@ def compile(
     For each step the kernel is chosen that should take the least time: images are laid out and weights
     packed for it. `autotune=True` times them, once for this CPU. A kernel that rounds more than sums in
     another order do, as Winograd's does, is admitted up to `max_relative_error` (by default 2e-6): errors
-    beside results, as root mean squares, of numbers of one size; single errors are up to five times as
-    large, and larger where neighbours are much larger.
+    beside results, as root mean squares, of numbers of one size; single errors are larger, and
+    much larger beside numbers that are.
     `kernels="numpy"` keeps to NumPy, whose results are those of eager code bit for bit; "fast" ones,
     the default, are compiled by Numba when they are first used, and kept on disk. What is usual can be
     said in the environment: TINYINFER_KERNELS=numpy.

@@ -21,34 +21,32 @@ from .rewrite import graph_pass, uniform
 def together(graph, fits=None):
     """Elementwise steps of one shape, of which only States are made, become one step with several
     outputs. `fits(step)`, if given, says of such a step whether it may be."""
-    kept, joined, new = {*graph.updates.values()}, {}, {n: n for n in graph.sources}
+    kept, chosen, new = {*graph.updates.values()}, [], {n: n for n in graph.sources}
     for group in groups_of(graph):
         results = [n for n in group if n in kept]
         if 1 < len(results) and len(group) <= LARGEST:
-            step = in_one(group, results, {})
-            if fits is None or fits(step):
-                joined |= dict.fromkeys(group, results)
-    if not joined:
-        return graph
+            if fits is None or fits(in_one(group, results, {})):
+                chosen.append((group, results))
+    inside = {n for group, _ in chosen for n in group}
     for n in graph.steps:
-        if n not in joined:
+        if n not in inside:
             new[n] = rebuilt(n, tuple([new[x] for x in n.inputs]))
-    for results in {id(r): r for r in joined.values()}.values():
-        step = in_one([n for n in graph.steps if joined.get(n) is results], results, new)
+    for group, results in chosen:
+        step = in_one(group, results, new)
         for i, n in enumerate(results):
             new[n] = Node(TupleGet(i), (step,), n.spec, origin=n.origin)
-    return graph.mapped(new)
+    return graph.mapped(new) if chosen else graph
 
 
 def groups_of(graph) -> list[list[Node]]:
-    """Each by age."""
-    readers, home, kept = {}, {}, {*graph.updates.values()}
+    """Each by age: a step is in the group of all that reads it, if all of that is in groups."""
+    readers, home, kept, given = {}, {}, {*graph.updates.values()}, {*graph.outputs}
     for n in graph.steps:
         for x in n.inputs:
             readers.setdefault(x, []).append(n)
     for n in reversed(graph.steps):
         after = readers.get(n, [])
-        if n.op.elementwise and n.spec.shape and n not in graph.outputs and (after or n in kept):
+        if n.op.elementwise and n.spec.shape and n not in given and (after or n in kept):
             if all(m in home and m.spec.shape == n.spec.shape for m in after):
                 group = {m: None for reader in after for m in home[reader]} | {n: None}
                 home |= dict.fromkeys(group, group)
@@ -57,6 +55,7 @@ def groups_of(graph) -> list[list[Node]]:
 
 
 def in_one(group, results, new) -> Node:
+    """The step that does what a group does, of the `new` inputs."""
     inside = {*group}
     outside = {x: None for n in group for x in n.inputs if x not in inside and uniform(x) is None}
     op, specs = Fused(Graph((*outside,), (*results,))), Specs(n.spec for n in results)
