@@ -1,9 +1,9 @@
 """Who carries out a plan: the caller, or several threads. Each call that is in flight has an arena."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from _thread import start_new_thread
 from contextvars import copy_context
-from functools import cache
+from functools import partial
 from heapq import heappop, heappush
 from operator import methodcaller
 from queue import SimpleQueue
@@ -148,6 +148,7 @@ class Crew:
         self.calls = {n: (run, args) for n, run, args in arena.calls}
         self.ready, self.tickets = [], SimpleQueue()  # a heap; a ticket for each step in it
         self.lock, self.left, self.error = Lock(), len(self.calls), None
+        self.over = SimpleQueue()  # a word from each helper that has nothing more to do
 
     def run(self, inputs, results, states):
         self.arena.fill(inputs, results, states)
@@ -158,7 +159,7 @@ class Crew:
                 self._tell()
             self.arena.finish(results, states)
         finally:
-            self.error = None  # its traceback holds this crew, and the arrays of the call
+            self.error = ENDED  # another's traceback holds this crew, and the arrays of the call
             self.arena.empty()
 
     def _tell(self):
@@ -173,17 +174,25 @@ class Crew:
         for n, count in self.missing.items():
             if not count:
                 self._push(n)
-        helpers = []
+        helpers = 0
         try:
             for lane in range(1, self.threads):  # with the caller's np.errstate
-                helpers.append(pool().submit(copy_context().run, self.work, lane))
+                helped(partial(copy_context().run, self.help, lane))
+                helpers += 1
             self.work(0)
         except BaseException as error:  # KeyboardInterrupt, while it waited for a step
             self.error = error, None
         self._stop()
-        for helper in helpers:  # nobody may still be at work in this arena
-            if not helper.cancel():
-                helper.result()
+        for _ in range(helpers):  # nobody may still be at work in this arena
+            self.over.get()
+
+    def help(self, lane):
+        try:
+            self.work(lane)
+        except BaseException as error:
+            self.error = self.error or (error, None)
+            self._stop()
+        self.over.put(lane)
 
     def work(self, lane):
         """Do what is ready, until it is over; after an error nothing more."""
@@ -230,9 +239,24 @@ class Crew:
             self.tickets.put(False)
 
 
-@cache
-def pool() -> ThreadPoolExecutor:
-    """The helpers of all runs. They wait for work; a run that gets none of them is done all the same."""
-    return ThreadPoolExecutor(
-        max_workers=max(32, os.cpu_count() or 1), thread_name_prefix="tinyinfer"
-    )
+# The threads that help, each with its queue of work. Only queues of C: in the locks of Python's own pool
+# an interrupt may come when one is taken and nobody yet knows, and then it stays locked.
+resting: list[SimpleQueue] = []
+os.register_at_fork(after_in_child=resting.clear)
+ENDED = "ended", None
+
+
+def helped(work):
+    """Let a thread that rests do it, or a new one."""
+    try:
+        queue = resting.pop()
+    except IndexError:
+        queue = SimpleQueue()
+        start_new_thread(serve, (queue,))
+    queue.put(work)
+
+
+def serve(queue):
+    while True:
+        queue.get()()
+        resting.append(queue)
