@@ -148,7 +148,7 @@ class Crew:
         self.calls = {n: (run, args) for n, run, args in arena.calls}
         self.ready, self.tickets = [], SimpleQueue()  # a heap; a ticket for each step in it
         self.lock, self.left, self.error = Lock(), len(self.calls), None
-        self.over = SimpleQueue()  # a word from each helper that has nothing more to do
+        self.helpers, self.over = 0, SimpleQueue()  # how many are at work; a word from each that ends
 
     def run(self, inputs, results, states):
         self.arena.fill(inputs, results, states)
@@ -160,7 +160,8 @@ class Crew:
             self.arena.finish(results, states)
         finally:
             self.error = ENDED  # another's traceback holds this crew, and the arrays of the call
-            self.arena.empty()
+            if not self.helpers:  # an interrupt may have come while they were waited for
+                self.arena.empty()
 
     def _tell(self):
         error, n = self.error
@@ -174,25 +175,31 @@ class Crew:
         for n, count in self.missing.items():
             if not count:
                 self._push(n)
-        helpers = 0
         try:
             for lane in range(1, self.threads):  # with the caller's np.errstate
                 helped(partial(copy_context().run, self.help, lane))
-                helpers += 1
             self.work(0)
         except BaseException as error:  # KeyboardInterrupt, while it waited for a step
             self.error = error, None
         self._stop()
-        for _ in range(helpers):  # nobody may still be at work in this arena
+        while self.helpers:  # nobody may still be at work in this arena
             self.over.get()
 
     def help(self, lane):
+        """Work, unless it is over: what is counted here is waited for."""
+        with self.lock:
+            if self.error or not self.left:
+                return
+            self.helpers += 1
         try:
             self.work(lane)
         except BaseException as error:
             self.error = self.error or (error, None)
             self._stop()
-        self.over.put(lane)
+        finally:
+            with self.lock:
+                self.helpers -= 1
+            self.over.put(lane)
 
     def work(self, lane):
         """Do what is ready, until it is over; after an error nothing more."""
