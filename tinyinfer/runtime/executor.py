@@ -148,7 +148,7 @@ class Crew:
         self.calls = {n: (run, args) for n, run, args in arena.calls}
         self.ready, self.tickets = [], SimpleQueue()  # a heap; a ticket for each step in it
         self.lock, self.left, self.error = Lock(), len(self.calls), None
-        self.helpers, self.over = 0, SimpleQueue()  # how many are at work; a word from each that ends
+        self.helpers, self.over = 0, SimpleQueue()  # at work; a word from each that ends
 
     def run(self, inputs, results, states):
         self.arena.fill(inputs, results, states)
