@@ -7,6 +7,7 @@ from numba import types
 from ..ops.layout import In
 from ..ops.pool import MaxPool2d
 from .native import native
+from .recorded import Finite, is_place, note
 from .simd import BYTES, LANES, at, fma, load, load_some, loop, micro, registers, total, zeros
 
 HALVES = MaxPool2d((2, 2), (2, 2))
@@ -36,7 +37,10 @@ def guarded(run, op, watched, bias=False, activation="", pool=False):
     and a bias, if there is one; what comes behind them is scratch memory."""
 
     def safe(y, *xs):
-        if is_finite(xs[watched]):
+        if is_place(y):
+            note(Finite(xs[watched]), y)
+            run(y, *xs)
+        elif is_finite(xs[watched]):
             run(y, *xs)
         else:
             np.copyto(y, defined(op, activation, pool, *xs[: 2 + bias]))

@@ -13,7 +13,7 @@ import hashlib
 import sys
 from functools import cache
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock, RLock, Timer
 
 import numpy as np
 from numba import njit, types
@@ -22,6 +22,7 @@ from numba.core.caching import IndexDataCacheFile
 from .borrowed import kind_of
 from .launch import EACH_PART, each_part, launch
 from .part import Compiler
+from .recorded import Call, Place, is_place, note, without_gaps
 from .static import Static
 
 HERE = Path(__file__).parent
@@ -95,6 +96,8 @@ def bound_several(f, t, numbers, parts=1):
         ys = y if type(y) is tuple else (y,)
         for x in ys + xs:
             if type(x) is not np.ndarray:  # machine code relies on it
+                if is_place(ys):
+                    return one.note(ys, xs)
                 return run(tuple(map(np.asarray, ys)), *map(np.asarray, xs))
         try:
             one.run(ys, xs)
@@ -124,10 +127,16 @@ class Bound:
         self.call = None
 
     def __call__(self, y, *xs):
+        if type(y) is Place:
+            return self.note(y, *xs)
         try:
             self.run(y, *xs)
         except BufferError:
             run_around(self, (y,), xs)
+
+    def note(self, *arrays):
+        """Write down that it would be called with these."""
+        note(Call(self.f, self.t, self.parts, without_gaps(arrays), self.numbers), *arrays)
 
     def run(self, *arrays):
         if self.call is None:
@@ -136,12 +145,13 @@ class Bound:
 
     def compiled(self, arrays):
         """What of Numba's code is called. That does not look at types again."""
-        given = tuple(map(kind_of, (*arrays, *self.numbers)))
-        kinds = (self.t.type, types.intp, types.intp, *given)
+        kinds = kinds_of(self.t, *arrays, *self.numbers)
         call = entry(self.f, kinds)
         if self.parts == 1:
             return call
-        start = entry(launch, (types.intp, types.intp, self.t.type, types.intp, types.Tuple(given)))
+        start = entry(
+            launch, (types.intp, types.intp, self.t.type, types.intp, types.Tuple(kinds[3:]))
+        )
         kernel, loop = address_of(self.f, kinds), address_of(each_part, EACH_PART)
 
         def on_several(t, first, parts, *args):
@@ -149,6 +159,11 @@ class Bound:
                 start(kernel, loop, t, parts, args)
 
         return on_several
+
+
+def kinds_of(t, *args) -> tuple:
+    """Of f(t, part, parts, *args), for Numba."""
+    return (t.type, types.intp, types.intp, *map(kind_of, args))
 
 
 LAUNCHING = Lock()  # not every library of threads lets itself be called twice at a time
@@ -166,7 +181,7 @@ def address_of(f, kinds) -> int:
     return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
 
 
-COMPILING = Lock()
+COMPILING = RLock()  # what is compiled may ask for a kernel
 
 
 def entry(f, kinds):

@@ -27,6 +27,7 @@ from ..ops.sparse import CsrMatMul, CsrMatMulDense, CsrMatMulValues
 from . import threads
 from .kernel import Cost, Kernel, kernel
 from .native import bound, native, share
+from .recorded import NotNative, is_place
 from .reorder import FLOATS, to_lanes, to_planes
 from .simd import (
     BYTES,
@@ -286,6 +287,8 @@ def checked(op, run, first):
 
     def after_a_look(y, *xs):
         c, p = xs[first : first + 2]
+        if is_place(y):
+            raise NotNative("indices are looked at first")
         if not sound(np.ascontiguousarray(c), np.ascontiguousarray(p), op.shape[1]):
             op.rows(c, p)  # which says what is wrong
         run(y, *xs)

@@ -3,8 +3,9 @@ of matrices may use. Its library decides for itself, by the number of cores: too
 small networks, and disastrous where others use the cores."""
 
 import sys
+from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, local
 
 from ..core.check import whole
 
@@ -26,7 +27,23 @@ GRAIN = 4e6
 
 def parts(operations, most) -> int:
     """Into how many parts a kernel with so many operations is split, if its result has `most`."""
-    return int(max(1, min(chosen, most, operations // GRAIN)))
+    return int(max(1, min(max(chosen, among.threads), most, operations // GRAIN)))
+
+
+class Among(local):
+    threads = 1
+
+
+among = Among()  # those that the kernels which are made meanwhile may take
+
+
+@contextmanager
+def split_among(threads):
+    before, among.threads = among.threads, threads
+    try:
+        yield
+    finally:
+        among.threads = before
 
 
 def libraries() -> list:

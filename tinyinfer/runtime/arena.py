@@ -85,7 +85,7 @@ class Arena:
         """(function, arguments behind the result and the inputs)"""
         kernel, numbers = self.plan.kernels[n], self.plan.lifetimes.scratch[n]
         if joined := self.plan.lifetimes.joined.get(n):
-            return joining(n, joined), ()
+            return Joined(n, joined), ()
         return kernel.bind(tuple(map(self._buffer, numbers, kernel.scratch)))
 
     def _buffer(self, number, spec):
@@ -150,17 +150,21 @@ def flat(array) -> np.ndarray:
     return array.reshape(-1).view(np.uint8)
 
 
-def joining(n, joined):
+class Joined:
     """What is left of a concatenation: the inputs that were not made in their places."""
-    ends = np.cumsum([0, *(int(np.prod(x.spec.shape)) for x in n.inputs)]).tolist()
-    left = [(i, *ends[i : i + 2]) for i in range(len(n.inputs)) if i not in joined]
 
-    def run(y, *xs):
+    def __init__(self, n, joined):
+        ends = np.cumsum([0, *(int(np.prod(x.spec.shape)) for x in n.inputs)]).tolist()
+        self.left = [(i, *ends[i : i + 2]) for i in range(len(n.inputs)) if i not in joined]
+
+    def copies(self, y, *xs):
+        """(to, from)"""
         y = y.reshape(-1)
-        for i, a, b in left:
-            np.copyto(y[a:b].reshape(xs[i].shape), xs[i])
+        return [(y[a:b].reshape(xs[i].shape), xs[i]) for i, a, b in self.left]
 
-    return run
+    def __call__(self, y, *xs):
+        for to, x in self.copies(y, *xs):
+            np.copyto(to, x)
 
 
 def watched(n, run, args, watch, lane=0):

@@ -8,6 +8,7 @@ in the trace stays as it was: a global variable, the momentum of an optimizer.
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial, update_wrapper
 from itertools import starmap
 from operator import is_
@@ -39,7 +40,7 @@ FLAT = [run for run in STANDARD if run is not fuse]  # a step is a kernel: each 
 
 
 def compile(
-    fn=None, backend="planned", *, passes=None, memory="best", order=None, threads=1, **selection
+    fn=None, backend="compiled", *, passes=None, memory="best", order=None, threads=1, **selection
 ):
     """A faster `fn`: a function of tensors, an nn.Module, a Graph or a Plan. Also a decorator.
 
@@ -47,8 +48,10 @@ def compile(
     happens when it is traced, once for each kind of arguments. What `backward` leaves in a `.grad`
     does not come out: let `fn` make the step of the optimizer too, or return the gradient.
 
-    `backend` is "planned", into one arena, or "interpreted", by the definitions. `threads` carry out
-    what can go side by side. `passes` as in ti.optimize, by default all but fuse; `memory` as in
+    `backend` is "compiled", into one function of machine code, whose text is `compiled.source`; "planned",
+    the same steps one after the other, into one arena; or "interpreted", by the definitions. In `threads`
+    the compiled function splits its kernels; the planned one carries out what can go side by side.
+    `passes` as in ti.optimize, by default all but fuse; `memory` as in
     ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
     `compiled.graph` are those of the last call.
 
@@ -71,31 +74,50 @@ def compile(
         raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
     if isinstance(fn, Plan) and (passes, memory, order, selection) != (None, "best", None, {}):
         raise ArgumentError("compile: a Plan is made: give its options to ti.plan")
-    order = order or ("breadth" if threads > 1 else "memory")
+    order = order or ("breadth" if threads > 1 and backend == "planned" else "memory")
     chosen = selected("compile", **selection)
+    if backend == "compiled":
+        chosen = replace(chosen, threads=threads)
     run_by = partial(
         BACKENDS[backend], memory=memory, order=order, threads=threads, selection=chosen
     )
     passes = FLAT if passes is None else passes
-    if backend == "planned":
+    if backend != "interpreted":
         passes = [*passes, partial(select, selection=chosen)]
     wrap = partial(Compiled, run_by=run_by, passes=passes)
     return wrap if fn is None else wrap(fn)
 
 
-def planned(graph, memory, order, threads, selection):
+def planned(graph, name, memory, order, threads, selection):
+    return Executor(plan_of(graph, memory, order, selection), threads)
+
+
+def plan_of(graph, memory, order, selection):
     plan = graph if isinstance(graph, Plan) else Plan(graph, memory, order, selection=selection)
     if DEBUG >= "3":
         print(plan, file=sys.stderr)
-    return Executor(plan, threads)
+    return plan
+
+
+def compiled(graph, name, memory, order, threads, selection):
+    """Where all is NumPy's, there is nothing to compile."""
+    plan = plan_of(graph, memory, order, selection)
+    if not plan.selection.fast:
+        return Executor(plan)
+    from .generated import Generated, Program  # with Numba
+
+    program = Program(plan, name)
+    if DEBUG >= "4":
+        print(program.text, file=sys.stderr)
+    return Executor(plan, arena=partial(Generated, program))
 
 
 def interpreted(graph, **options):
     return (graph.graph if isinstance(graph, Plan) else graph).run_all
 
 
-# graph -> a function of arrays
-BACKENDS = {"planned": planned, "interpreted": interpreted}
+# (graph, name) -> a function of arrays
+BACKENDS = {"compiled": compiled, "planned": planned, "interpreted": interpreted}
 
 
 class Compiled:
@@ -163,6 +185,23 @@ class Compiled:
                 "plan: the interpreter has none: ti.compile(..., backend='planned')"
             )
         return run.plan
+
+    @property
+    def source(self) -> str:
+        """The text of the function that the last call ran. Raises ArgumentError before the first, and
+        where none was written: by other backends, or of NumPy's kernels alone."""
+        run = self._last().run
+        program = getattr(getattr(run, "arena", None), "args", None)
+        if not program:
+            raise ArgumentError(
+                "source: nothing was written: ti.compile(..., backend='compiled', kernels='fast') does"
+            )
+        return program[0].text
+
+    @property
+    def called(self) -> str:
+        """What its function is called."""
+        return getattr(self.fn, "__name__", type(self.fn).__name__).lower()
 
     def _last(self):
         if self.last is None:
@@ -297,7 +336,7 @@ class Specialization:
 
     @cached_property
     def run(self) -> Callable:
-        return self.compiled.run_by(self.body)
+        return self.compiled.run_by(self.body, self.compiled.called)
 
     def from_states(self):
         """What the prologue gives; it runs again if a State was re-pointed."""

@@ -29,8 +29,8 @@ class Executor:
     """Arrays in, a list of arrays out. It may be called from several threads at once; what States
     become is written into them, one call after the other."""
 
-    def __init__(self, plan: Plan, threads: int = 1):
-        self.plan, self.threads = plan, threads
+    def __init__(self, plan: Plan, threads: int = 1, arena=Arena):
+        self.plan, self.threads, self.arena = plan, threads, arena
         self.idle: list[tuple[Arena, list]] = []  # arenas, with the results that they have written
         # All take them in the same order: or else two could wait for each other.
         self.locks = [lock_of(s) for s in sorted(plan.graph.updates, key=id)]
@@ -74,7 +74,7 @@ class Executor:
         try:
             return self.idle.pop()
         except IndexError:
-            return Arena(self.plan), [[] for _ in self.plan.graph.outputs]
+            return self.arena(self.plan), [[] for _ in self.plan.graph.outputs]
 
 
 LOCKS = {}  # by id of the State

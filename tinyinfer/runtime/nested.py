@@ -1,6 +1,8 @@
 """Steps that hold graphs. Each of these graphs has a plan and an arena of its own; and the arena is
 scratch memory of the step, so that it lies in the arena around it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..core.spec import Spec
@@ -24,25 +26,81 @@ def room(*plans) -> Spec:
     return Spec((max(p.arena_bytes for p in plans),), np.dtype(np.uint8))
 
 
+@dataclass(frozen=True)
+class Inside:
+    arena: Arena
+
+    def __call__(self, y, *xs):
+        self.arena.run(xs, y if isinstance(y, tuple) else (y,), {})
+
+
+@dataclass(frozen=True)
+class Sides:
+    """if p: then(*xs), else: otherwise(*xs)"""
+
+    otherwise: Arena
+    then: Arena
+
+    def __call__(self, ys, p, *xs):
+        (self.then if p else self.otherwise).run(xs, ys, {})
+
+
+@dataclass(frozen=True)
+class Turns:
+    """while test(*carry, *captured): carry = body(*carry, *captured)"""
+
+    test: Arena
+    body: Arena
+    flag: np.ndarray  # what the test gave
+    spare: tuple[
+        np.ndarray, ...
+    ]  # a place for what is carried; the other one is that of the results
+    bound: int | None
+
+    def __call__(self, ys, *xs):
+        captured, now, then = xs[len(ys) :], ys, self.spare
+        copy(now, xs)
+        for _ in up_to(self.bound):
+            self.test.run((*now, *captured), (self.flag,), {})
+            if not self.flag:
+                break
+            self.body.run((*now, *captured), then, {})
+            now, then = then, now
+        if now is self.spare:
+            copy(ys, now)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """for t in turns: carry, y[t] = body(*carry, *x[t], *captured)"""
+
+    op: Scan
+    turns: range
+    body: Arena
+    spare: tuple[np.ndarray, ...]
+
+    def __call__(self, ys, *xs):
+        (carry, rows, captured), mine = self.op.parts(xs), ys[: self.op.carries]
+        now, then = mine, self.spare
+        copy(now, carry)
+        for t in self.turns:
+            given = *now, *(x[t, ...] for x in rows), *captured
+            self.body.run(given, (*then, *(y[t, ...] for y in ys[self.op.carries :])), {})
+            now, then = then, now
+        if now is self.spare:
+            copy(mine, now)
+
+
 @kernel(Fused)
 def fused(op, y, *xs):
     plan = Plan(op.graph)
-
-    def start(memory):
-        inside = Arena(plan, memory)
-        return lambda y, *xs: inside.run(xs, (y,), {})
-
-    return Nested("nested", start, (room(plan),))
+    return Nested("nested", lambda memory: Inside(Arena(plan, memory)), (room(plan),))
 
 
 @kernel(Cond)
 def cond(op, ys, p, *xs):
     plans = Plan(op.otherwise), Plan(op.then)
-
-    def start(memory):
-        sides = [Arena(plan, memory) for plan in plans]
-        return lambda ys, p, *xs: sides[bool(p)].run(xs, ys, {})
-
+    start = lambda memory: Sides(*[Arena(plan, memory) for plan in plans])
     return Nested("nested", start, (room(*plans),))
 
 
@@ -51,21 +109,7 @@ def while_loop(op, ys, *xs):
     plans = Plan(op.test), Plan(op.body)
 
     def start(memory, flag, *spare):
-        test, body = (Arena(plan, memory) for plan in plans)
-
-        def run(ys, *xs):  # what is carried goes to and fro between ys and spare
-            captured, now, then = xs[len(ys) :], ys, spare
-            copy(now, xs)
-            for _ in up_to(op.bound):
-                test.run((*now, *captured), (flag,), {})
-                if not flag:
-                    break
-                body.run((*now, *captured), then, {})
-                now, then = then, now
-            if now is spare:
-                copy(ys, now)
-
-        return run
+        return Turns(*[Arena(plan, memory) for plan in plans], flag, spare, op.bound)
 
     return Nested("nested", start, (room(*plans), Spec((), np.dtype(bool)), *ys))
 
@@ -73,23 +117,7 @@ def while_loop(op, ys, *xs):
 @kernel(Scan)
 def scan(op, ys, *xs):
     plan, turns = Plan(op.body), range(op.turns(*xs))[:: -1 if op.reverse else 1]
-
-    def start(memory, *spare):
-        body = Arena(plan, memory)
-
-        def run(ys, *xs):
-            (carry, rows, captured), mine = op.parts(xs), ys[: op.carries]
-            now, then = mine, spare
-            copy(now, carry)
-            for t in turns:
-                given = *now, *(x[t, ...] for x in rows), *captured
-                body.run(given, (*then, *(y[t, ...] for y in ys[op.carries :])), {})
-                now, then = then, now
-            if now is spare:
-                copy(mine, now)
-
-        return run
-
+    start = lambda memory, *spare: Rows(op, turns, Arena(plan, memory), spare)
     return Nested("nested", start, (room(plan), *ys[: op.carries]))
 
 

@@ -33,6 +33,7 @@ from ..graph.passes.layout import layout
 from ..graph.passes.rewrite import fixed
 from ..graph.passes.together import together
 from ..kernels.kernel import Kernel, forms_of, kernels_of, numpy_kernel_of
+from ..kernels.threads import split_among
 from ..ops.layout import In, Reorder
 from ..ops.packed import Form, Packed
 from .machine import DAMAGED, key, known_machines, machine
@@ -64,6 +65,7 @@ class Selection:
     autotune: bool = False
     max_relative_error: float = 2e-6
     fast: bool = True
+    threads: int = 1  # or as many as ti.set_num_threads was told
 
     def __post_init__(self):
         if not 0 <= self.max_relative_error < 1:
@@ -87,7 +89,8 @@ class Selection:
     def ranked(self, op, specs, form=None) -> list[Choice]:
         if self.fast:
             load()
-        found = [k for k in kernels_of(op, *specs) if k.error <= self.max_relative_error]
+        with split_among(self.threads):
+            found = [k for k in kernels_of(op, *specs) if k.error <= self.max_relative_error]
         if not self.fast:
             found = [k for k in found if k.cost is None]
         choices = [Choice(k, self.seconds(k, op, specs), form) for k in found]

@@ -1,0 +1,156 @@
+"""A generated function at work: where its text lies, how it becomes machine code, and how it is called.
+
+The text is in the user's cache, in a file whose name ends with a hash of it and of all that kernels are
+made from. Numba keeps the machine code beside it: so in the next process nothing is compiled, and what
+has changed in the meantime is never taken for what it was.
+"""
+
+import ctypes
+import hashlib
+import importlib.util
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numba import types
+
+from ..core.op import watchers
+from ..graph.file import write
+from ..kernels.borrowed import memory
+from ..kernels.launch import EACH_PART, each_part
+from ..kernels.native import LAUNCHING, contiguous, entry, kinds_of, sources
+from ..kernels.written import symbol
+from .arena import Arena, explained
+from .codegen import Writer
+from .machine import known_machines
+from .plan import Plan
+
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)
+
+
+class Program:
+    """A plan, and the function that carries it out: run(arena, *inputs, *results, *states, constants)."""
+
+    def __init__(self, plan: Plan, name: str):
+        writer = Writer(plan, name)
+        self.plan, self.text, self.asks = plan, writer.text, bool(writer.python)
+        self.states = tuple(plan.graph.states.values())
+        self.kept = writer.constants  # whose addresses these are:
+        self.constants = np.array([x.ctypes.data for x in writer.constants], np.int64)
+        self.several = any(call.parts > 1 for call in writer.calls)
+        self.path = kept_at(self.text, writer.name)
+        if self.several:
+            symbol(each_part, EACH_PART)
+        for call in writer.calls:  # LLVM has to know them before it loads what calls them
+            symbol(call.f, kinds_of(call.t, *call.arrays, *call.numbers))
+        kinds = [memory] * len(writer.addresses)
+        if self.asks:
+            kinds[-1] = types.intp
+        self.run = entry(module_at(self.path).run, tuple(kinds))
+
+
+class Generated(Arena):
+    """An arena in which the function of a program runs, one call at a time."""
+
+    def __init__(self, program: Program, plan: Plan):
+        super().__init__(plan)
+        self.program, self.error = program, None
+        self.before = (self.memory,)
+        self.after = (program.constants,)
+        if program.asks:
+            self.callback = CALLBACK(self.ask)
+            self.after += (ctypes.cast(self.callback, ctypes.c_void_p).value,)
+
+    def run(self, inputs, results, states, watch=None):
+        program = self.program
+        if watch or watchers:  # they look at each step
+            return super().run(inputs, results, states, watch)
+        if program.asks:
+            self.fill(inputs, results, states)
+        try:
+            arrays = (
+                *self.before,
+                *inputs,
+                *results,
+                *[states[s] for s in program.states],
+                *self.after,
+            )
+            try:
+                self.call(arrays)
+            except BufferError:  # there are gaps in some
+                self.call([contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
+            if self.error:
+                self.tell()
+        finally:
+            self.error = None
+            if program.asks:
+                self.empty()
+
+    def call(self, arrays):
+        if self.program.several:
+            with LAUNCHING:
+                self.program.run(*arrays)
+        else:
+            self.program.run(*arrays)
+
+    def ask(self, i):
+        """Step number i; 1 if there was an error."""
+        n, run, args = self.calls[i]
+        try:
+            run(*args)
+        except BaseException as error:
+            self.error = error, n
+            return 1
+        return 0
+
+    def tell(self):
+        error, n = self.error
+        told = explained(error, n, self.plan.graph)
+        try:
+            raise told from (error.__cause__ if told is error else error)
+        finally:
+            del error, told  # they hold this frame
+
+
+# ---- files -----------------------------------------------------------------------------------------
+
+
+def kept_at(text, name) -> Path:
+    """The file of this text."""
+    made_of = hashlib.sha256((text + sources()).encode()).hexdigest()[:16]
+    for folder in (known_machines().parent / "generated", fallback()):
+        path = folder / f"{name}_{made_of}.py"
+        try:
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                folder.mkdir(parents=True, exist_ok=True)
+                write(path, text.encode())
+            return path
+        except OSError:  # a home that cannot be written
+            pass
+    raise OSError(f"neither in the cache nor in {fallback()} a file can be written")
+
+
+@cache
+def fallback() -> Path:
+    return Path(tempfile.mkdtemp(prefix="tinyinfer-"))
+
+
+LOADING = Lock()
+
+
+def module_at(path):
+    name = f"tinyinfer.generated.{path.stem}"
+    with LOADING:
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module  # Numba looks there for it
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+    return sys.modules[name]
