@@ -14,6 +14,7 @@ from ..core.spec import Spec
 from ..ops.wrapped import Wrapped
 
 NO_BIAS = np.zeros(64, np.float32)  # for machine code that takes one: as much as a tile may read
+NO_BIAS.flags.writeable = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .tile import busy
 
 FLOAT = np.dtype("f4")
 NO_ROOM = np.zeros((1, 0), FLOAT)
+NO_ROOM.flags.writeable = False
 
 
 def line(conv, columns, seen, taps, images, back=False) -> Line:

@@ -8,6 +8,7 @@ machine code Python does, when it is its turn. kernels/written.py is what the te
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from keyword import iskeyword
@@ -19,7 +20,7 @@ from ..graph.fused import Fused
 from ..graph.graph import free_name
 from ..kernels import written
 from ..kernels.native import full_name
-from ..kernels.recorded import Call, Finite, NotNative, Place, place
+from ..kernels.recorded import Call, Finite, NotNative, Place, place, without_gaps
 from ..kernels.static import Static
 from .arena import Arena, Joined
 from .nested import Inside, Rows, Sides, Turns
@@ -38,6 +39,7 @@ class Writer:
         self.lines, self.calls, self.python = [], [], []
         self.kernels, self.statics, self.classes = {}, {}, {}
         self.constants: list[np.ndarray] = []
+        self.fixed: list[np.ndarray] = []  # the constants of graphs, of which these may be parts
         self.taken = {
             *written.__all__,
             "arena",
@@ -64,8 +66,10 @@ class Writer:
         for i, n in enumerate(graph.outputs):
             name = "result" if len(graph.outputs) == 1 else f"result{i}"
             found.append((self.free(name), self.place(n.spec)))
-        for n, state in graph.states.items():
-            found.append((self.free(state.name or graph.names[n]), self.place(n.spec)))
+        read = {state: n for n, state in graph.states.items()}
+        for i, state in enumerate(states_of(graph)):
+            name = state.name or (graph.names[read[state]] if state in read else f"state{i}")
+            found.append((self.free(name), self.place(state.spec)))
         return found
 
     def place(self, spec):
@@ -86,13 +90,14 @@ class Writer:
         places = iter(self.places[1:])
         inputs = [next(places) for _ in graph.inputs]
         results = [next(places) for _ in graph.outputs]
-        states = dict(zip(graph.states.values(), places))
+        states = dict(zip(states_of(graph), places))
         names = {arena.values.block[n]: x for n, x in zip(graph.inputs, inputs)}
         names |= {arena.values.block[n]: states[s] for n, s in graph.states.items()}
         self.block(arena, names, [x for _, x in inputs], [x for _, x in results], states)
 
     def block(self, arena, names, inputs, results, states=None):
         """The steps of a plan; `names` are those of its values, with their places."""
+        self.fixed += [n.value for n in arena.plan.graph.constants]
         arena.fill(inputs, results, {s: x for s, (_, x) in (states or {}).items()})
         for i, (n, run, args) in enumerate(arena.calls):
             self.comment(arena.plan, n)
@@ -105,8 +110,13 @@ class Writer:
             mine = [names[b] for b in blocks]
             theirs = [names[b] for x in n.inputs for b in arena.values.blocks_of(x) if b in names]
             self.attempt(states is not None, i, arena, n, run, args, mine, theirs)
-        for text in self.last_copies(arena, names, dict(enumerate(results)), states):
-            self.write(text)
+        try:
+            last = [*self.last_copies(arena, names, dict(enumerate(results)), states)]
+        except NotNative as why:
+            self.ask_python(len(arena.calls) if states is not None else None, why)
+        else:
+            for text in last:
+                self.write(text)
         arena.empty()
 
     def attempt(self, outermost, i, arena, n, run, args, mine, theirs):
@@ -164,6 +174,7 @@ class Writer:
             self.argument(y, [*mine, *theirs]),
             *(self.argument(x, [*theirs, *mine]) for x in xs),
         ]
+        self.fixed += [x for x in call.numbers if isinstance(x, np.ndarray)]
         args += [self.argument(x, ()) for x in call.numbers]
         first = f"{self.static(call.t)}, "
         f = self.kernel(call.f)
@@ -194,6 +205,7 @@ class Writer:
         """An array, beside those that have names, or in the arena or what else comes from outside."""
         if not isinstance(x, Place):
             return self.constant(x)
+        without_gaps((x,))
         begin = address(x)
         for name, there in (*near, *self.places):
             start = begin - address(there)
@@ -213,11 +225,11 @@ class Writer:
         return f"{MAKERS[x.dtype]}({', '.join([where, *map(str, x.shape)])})"
 
     def constant(self, x) -> str:
-        if (
-            any(np.may_share_memory(x, there) for _, there in self.places)
-            or not x.flags.c_contiguous
-        ):
+        """What was made on the way is writable: it is other numbers in each call."""
+        inside = lambda arrays: any(np.may_share_memory(x, a) for a in arrays)
+        if inside(a for _, a in self.places) or x.flags.writeable and not inside(self.fixed):
             raise NotNative("an array is made on the way")
+        without_gaps((x,))
         same = lambda c: (
             c is x or (spec(c) == spec(x) and x.size < 1000 and c.tobytes() == x.tobytes())
         )
@@ -344,7 +356,7 @@ class Writer:
         return self.statics[text]
 
     def finished(self) -> str:
-        body = "\n".join(self.lines)
+        body = "\n".join(with_forms_used(self.lines))
         taken = ", ".join(self.addresses)
         modules = sorted({f.__module__.rpartition(".")[2] for f in self.kernels})
         used = [word for word in written.__all__ if re.search(rf"\b{word}\b", body)]
@@ -388,6 +400,20 @@ def line(n, names) -> str:
         if attributes
         else ""
     )
+
+
+def states_of(graph) -> list:
+    """Those that it reads, and those that it only writes to."""
+    return [*dict.fromkeys((*graph.states.values(), *graph.updates))]
+
+
+def with_forms_used(lines) -> list[str]:
+    """Without those which give an array a form, `x = float32(x, 3)`, that nobody asks for."""
+    words = lambda text: Counter(re.findall(r"\w+", text.partition("#")[0]))
+    every = sum(map(words, lines), Counter())
+    form = re.compile(r" +(\w+) = \w+(\(.*\))?")
+    found = [(text, form.fullmatch(text)) for text in lines]
+    return [text for text, x in found if not x or every[x[1]] > words(text)[x[1]]]
 
 
 def address(x) -> int:

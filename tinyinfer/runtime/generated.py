@@ -24,7 +24,7 @@ from ..kernels.launch import EACH_PART, each_part
 from ..kernels.native import LAUNCHING, contiguous, entry, kinds_of, sources
 from ..kernels.written import symbol
 from .arena import Arena, explained
-from .codegen import Writer
+from .codegen import Writer, states_of
 from .machine import known_machines
 from .plan import Plan
 
@@ -37,7 +37,7 @@ class Program:
     def __init__(self, plan: Plan, name: str):
         writer = Writer(plan, name)
         self.plan, self.text, self.asks = plan, writer.text, bool(writer.python)
-        self.states = tuple(plan.graph.states.values())
+        self.states = states_of(plan.graph)
         self.kept = writer.constants  # whose addresses these are:
         self.constants = np.array([x.ctypes.data for x in writer.constants], np.int64)
         self.several = any(call.parts > 1 for call in writer.calls)
@@ -70,6 +70,7 @@ class Generated(Arena):
             return super().run(inputs, results, states, watch)
         if program.asks:
             self.fill(inputs, results, states)
+            self.ends = results, states
         try:
             arrays = (
                 *self.before,
@@ -85,7 +86,7 @@ class Generated(Arena):
             if self.error:
                 self.tell()
         finally:
-            self.error = None
+            self.error = self.ends = None
             if program.asks:
                 self.empty()
 
@@ -97,10 +98,14 @@ class Generated(Arena):
             self.program.run(*arrays)
 
     def ask(self, i):
-        """Step number i; 1 if there was an error."""
-        n, run, args = self.calls[i]
+        """Do step number i, or, behind the last one, copy what is left to copy; 1 if there was an error."""
+        n = None
         try:
-            run(*args)
+            if i == len(self.calls):
+                self.finish(*self.ends)
+            else:
+                n, run, args = self.calls[i]
+                run(*args)
         except BaseException as error:
             self.error = error, n
             return 1

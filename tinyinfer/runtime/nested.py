@@ -11,6 +11,7 @@ from ..graph.fused import Fused
 from ..kernels.kernel import Kernel, kernel
 from .arena import Arena
 from .plan import Plan
+from .select import WITHIN, select
 
 
 class Nested(Kernel):
@@ -19,6 +20,12 @@ class Nested(Kernel):
 
     def bind(self, scratch):
         return self.run(*scratch), ()
+
+
+def inner_plan(graph) -> Plan:
+    """As the graph around it is planned."""
+    selection = WITHIN.selection
+    return Plan(select(graph, selection), selection=selection)
 
 
 def room(*plans) -> Spec:
@@ -93,20 +100,20 @@ class Rows:
 
 @kernel(Fused)
 def fused(op, y, *xs):
-    plan = Plan(op.graph)
+    plan = Plan(op.graph)  # one in machine code would be a kernel of its own
     return Nested("nested", lambda memory: Inside(Arena(plan, memory)), (room(plan),))
 
 
 @kernel(Cond)
 def cond(op, ys, p, *xs):
-    plans = Plan(op.otherwise), Plan(op.then)
+    plans = inner_plan(op.otherwise), inner_plan(op.then)
     start = lambda memory: Sides(*[Arena(plan, memory) for plan in plans])
     return Nested("nested", start, (room(*plans),))
 
 
 @kernel(While)
 def while_loop(op, ys, *xs):
-    plans = Plan(op.test), Plan(op.body)
+    plans = inner_plan(op.test), inner_plan(op.body)
 
     def start(memory, flag, *spare):
         return Turns(*[Arena(plan, memory) for plan in plans], flag, spare, op.bound)
@@ -116,7 +123,7 @@ def while_loop(op, ys, *xs):
 
 @kernel(Scan)
 def scan(op, ys, *xs):
-    plan, turns = Plan(op.body), range(op.turns(*xs))[:: -1 if op.reverse else 1]
+    plan, turns = inner_plan(op.body), range(op.turns(*xs))[:: -1 if op.reverse else 1]
     start = lambda memory, *spare: Rows(op, turns, Arena(plan, memory), spare)
     return Nested("nested", start, (room(plan), *ys[: op.carries]))
 

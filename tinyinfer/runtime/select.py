@@ -14,9 +14,11 @@ depend on its neighbours, and what lies between two of them is not reordered.
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import local
 from time import perf_counter
 
 import numpy as np
@@ -89,7 +91,7 @@ class Selection:
     def ranked(self, op, specs, form=None) -> list[Choice]:
         if self.fast:
             load()
-        with split_among(self.threads):
+        with split_among(self.threads), within(self):
             found = [k for k in kernels_of(op, *specs) if k.error <= self.max_relative_error]
         if not self.fast:
             found = [k for k in found if k.cost is None]
@@ -118,6 +120,22 @@ class Selection:
             op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype), *specs[3:])
         first, *others = self.alternatives(op, specs)
         return f"{told(first.seconds)}" + (f"; {others[0]}" if others else "")
+
+
+class Within(local):
+    selection = Selection(fast=False)
+
+
+WITHIN = Within()  # which selection the kernels that are made meanwhile are for
+
+
+@contextmanager
+def within(selection):
+    before, WITHIN.selection = WITHIN.selection, selection
+    try:
+        yield
+    finally:
+        WITHIN.selection = before
 
 
 def load():
@@ -236,7 +254,8 @@ def estimated(kernel, op, specs, machine) -> float:
     cost = kernel.cost
     if cost is not None:
         peak = machine.int8 if cost.integer else machine.peak
-        return 1e-6 + cost.flops / (cost.efficiency * peak) + fetched(cost.bytes, machine)
+        work = cost.flops and cost.flops / (cost.efficiency * peak)
+        return 1e-6 + work + fetched(cost.bytes, machine)
     if isinstance(op, Fused):
         steps = [n for n in op.graph.steps if not n.op.view]
         inside = [(n.op, (n.spec, *[x.spec for x in n.inputs])) for n in steps]
