@@ -6,7 +6,7 @@
     def net(arena, image, weight, result, constants):        # addresses
         a = float32(arena + 640, 64, 120)                    # an array, of which only the place is unknown
         gemm(Static(rows=14), 0, 1, a, image, weight)        # a call of a kernel, where its code lies
-        if flag(arena + 64):                                 # if, while and for are those of the machine
+        if flag(flags(arena + 64)):                                 # if, while and for are those of the machine
             ...
 
     @native
@@ -80,9 +80,9 @@ MAKERS = {("flags" if name == "bool" else name): _maker(name) for name in DTYPES
 globals().update(MAKERS)
 
 
-def flag(address) -> Value:
-    """Is the bool there true?"""
-    x = builder().load(builder().inttoptr(number(address).ir, i8.as_pointer()))
+def flag(x) -> Value:
+    """Is it true?"""
+    x = builder().load(builder().inttoptr(x.address.ir, i8.as_pointer()))
     return Value(builder().icmp_signed("!=", x, i8(0)))
 
 

@@ -16,13 +16,13 @@ from keyword import iskeyword
 import numpy as np
 
 from ..core.spec import Spec
-from ..graph.fused import Fused
 from ..graph.graph import free_name
 from ..kernels import written
 from ..kernels.native import full_name
 from ..kernels.recorded import Call, Finite, NotNative, Place, place, without_gaps
 from ..kernels.static import Static
 from .arena import Arena, Joined
+from .formula import formula, number
 from .nested import Inside, Rows, Sides, Turns
 from .plan import Plan
 
@@ -100,13 +100,14 @@ class Writer:
         self.fixed += [n.value for n in arena.plan.graph.constants]
         arena.fill(inputs, results, {s: x for s, (_, x) in (states or {}).items()})
         for i, (n, run, args) in enumerate(arena.calls):
-            self.comment(arena.plan, n)
             ys = args[0] if isinstance(args[0], tuple) else args[:1]
             blocks = arena.values.blocks_of(n)
-            for k, (block, y) in enumerate(zip(blocks, ys)):
-                name = f"v{arena.plan.graph.names[n]}" + (f"_{k}" if len(blocks) > 1 else "")
-                names[block] = self.free(name), y
-                self.write(f"{names[block][0]} = {self.expression(y, ())}")
+            wanted = f"v{arena.plan.graph.names[n]}"
+            called = [self.free(f"{wanted}_{k}" if ys[1:] else wanted) for k in range(len(ys))]
+            self.comment(arena, n, called, names)
+            for name, block, y in zip(called, blocks, ys):
+                names[block] = name, y
+                self.write(f"{name} = {self.expression(y, ())}")
             mine = [names[b] for b in blocks]
             theirs = [names[b] for x in n.inputs for b in arena.values.blocks_of(x) if b in names]
             self.attempt(states is not None, i, arena, n, run, args, mine, theirs)
@@ -259,7 +260,7 @@ class Writer:
         names = {}
         for n, x in zip(arena.plan.graph.inputs, given):
             if isinstance(x, Place):
-                name = self.free(f"x{len(self.taken)}")
+                name = self.free(arena.plan.graph.names[n])
                 self.write(f"{name} = {self.expression(x, ())}")
                 names[arena.values.block[n]] = name, x
         self.block(arena, names, given, results)
@@ -268,7 +269,7 @@ class Writer:
         self.nested(run.arena, xs, ys)
 
     def write_sides(self, run, ys, p, *xs):
-        self.write(f"if flag({self.where(p)}):")
+        self.write(f"if flag({self.expression(p, ())}):")
         with self.inside():
             self.nested(run.then, xs, ys)
         self.write("else:")
@@ -276,7 +277,7 @@ class Writer:
             self.nested(run.otherwise, xs, ys)
 
     def write_turns(self, run, ys, *xs):
-        captured, flag = xs[len(ys) :], f"flag({self.where(run.flag)})"
+        captured, flag = xs[len(ys) :], f"flag({self.expression(run.flag, ())})"
         self.copies(ys, xs)
         self.nested(run.test, (*ys, *captured), (run.flag,))
         if run.bound is None:
@@ -315,10 +316,6 @@ class Writer:
         for y, x in zip(to, arrays):
             self.write(f"copy({self.expression(y, ())}, {self.expression(x, ())})")
 
-    def where(self, x):
-        """Its address."""
-        return f"{self.expression(x, ())} + 0"
-
     # ---- text --------------------------------------------------------------------------------------
 
     def write(self, text=""):
@@ -330,19 +327,17 @@ class Writer:
         yield
         self.margin -= 1
 
-    def comment(self, plan, n):
-        """What a step does; the steps in a fused one."""
-        names, kernel = plan.graph.names, plan.kernels[n].name
-        if not isinstance(n.op, Fused):
-            self.write(f"# {line(n, names)}  ({kernel})")
-            return
-        inner = n.op.graph
-        given = {m: names[x] for m, x in zip(inner.inputs, n.inputs)}
-        called = {m: f"{names[n]}.{i}" for i, m in enumerate(inner.steps)}
-        called |= {m: names[n] for m in inner.outputs if len(inner.outputs) == 1}
-        for m in inner.steps:
-            told = f"  ({kernel})" if m is inner.steps[-1] else ""
-            self.write(f"# {line(m, inner.names | called | given)}{told}")
+    def comment(self, arena, n, results, names):
+        """What a step does, and how."""
+
+        def name_of(x):
+            if x.value is not None:
+                return number(x.value)
+            return ", ".join(names[b][0] for b in arena.values.blocks_of(x) if b in names)
+
+        *lines, last = formula(n, results, name_of)
+        for text in (*lines, f"{last}  ({arena.plan.kernels[n].name})"):
+            self.write(f"# {text}")
 
     def kernel(self, f) -> str:
         if f not in self.kernels:
@@ -391,15 +386,6 @@ WRITE = {
     Turns: Writer.write_turns,
     Rows: Writer.write_rows,
 }
-
-
-def line(n, names) -> str:
-    attributes = str(n.op) if n.op else ""
-    return (
-        f"{names[n]} = {n.op.name}({', '.join(names[x] for x in n.inputs)}): {n.spec}"
-        if attributes
-        else ""
-    )
 
 
 def states_of(graph) -> list:

@@ -112,7 +112,7 @@ def compiled(graph, name, memory, order, threads, selection):
     return Executor(plan, arena=partial(Generated, program))
 
 
-def interpreted(graph, **options):
+def interpreted(graph, name, **options):
     return (graph.graph if isinstance(graph, Plan) else graph).run_all
 
 

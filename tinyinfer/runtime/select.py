@@ -260,6 +260,8 @@ def estimated(kernel, op, specs, machine) -> float:
         steps = [n for n in op.graph.steps if not n.op.view]
         inside = [(n.op, (n.spec, *[x.spec for x in n.inputs])) for n in steps]
         return CALL + sum(estimated(numpy_kernel_of(o, *s), o, s, machine) for o, s in inside)
+    if op.control:  # its steps have been chosen
+        return CALL * (10 if kernel.name == "definition" else 1)
     flat = [s for s in specs if isinstance(s, Spec)]
     moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
     work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0
