@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 
 from ..core.spec import as_dtype, spec_of
 from ..core.tensor import State, Tensor, array_of
-from ..core.trace import Call, Edits, Origin, implicit_trace, mode
+from ..core.trace import Call, Edits, Origin, birth, implicit_trace, mode
 from ..errors import ArgumentError, DTypeError, LoadError, ShapeError, TinyinferError
 from ..runtime.compile import Compiled
 from .summary import Summary
@@ -34,7 +34,7 @@ class Module:
 
     def __setattr__(self, name, value):
         object.__setattr__(self, name, value)
-        Edits.number += 1
+        Edits.modules = birth()
 
     def __call__(self, *args, **kwargs):
         outer = mode.origin

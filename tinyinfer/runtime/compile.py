@@ -104,12 +104,12 @@ def compiled(graph, name, memory, order, threads, selection):
     plan = plan_of(graph, memory, order, selection)
     if not plan.selection.fast:
         return Executor(plan)
-    from .generated import Generated, Program  # with Numba
+    from .generated import Program, Runner  # with Numba
 
     program = Program(plan, name)
     if DEBUG >= "4":
         print(program.text, file=sys.stderr)
-    return Executor(plan, arena=partial(Generated, program))
+    return Runner(program)
 
 
 def interpreted(graph, name, **options):
@@ -134,6 +134,9 @@ class Compiled:
         update_wrapper(self, fn, updated=())
 
     def __call__(self, *args, **named):
+        last = self.last
+        if last is not None and not named and last.serves(args):
+            return last(args)
         tensors = arrays_in((args, named))
         if mode.trace or any(x.node.value is None for x in tensors):
             return self.eager(*args, **named)
@@ -190,13 +193,12 @@ class Compiled:
     def source(self) -> str:
         """The text of the function that the last call ran. Raises ArgumentError before the first, and
         where none was written: by other backends, or of NumPy's kernels alone."""
-        run = self._last().run
-        program = getattr(getattr(run, "arena", None), "args", None)
-        if not program:
+        program = getattr(self._last().run, "program", None)
+        if program is None:
             raise ArgumentError(
                 "source: nothing was written: ti.compile(..., backend='compiled', kernels='fast') does"
             )
-        return program[0].text
+        return program.text
 
     @property
     def called(self) -> str:
@@ -249,6 +251,10 @@ def is_changeable(x) -> bool:
     return isinstance(x, list | dict)
 
 
+def items(x) -> list:
+    return [*x.keys(), *x.values()] if isinstance(x, dict) else [*x]
+
+
 def same(xs: list, ys: list) -> bool:
     """The very same objects?"""
     return len(xs) == len(ys) and all(map(is_, xs, ys))
@@ -283,8 +289,16 @@ class Specialization:
         self.compiled = compiled
         self.traced, trace = record(compiled.eager, args, named)
         self.guards, self.result = trace.guards, trace.result
-        self.edits, self.faces = Edits.number, {m: m.face() for m in trace.called}
-        self.open = [m for m, face in self.faces.items() if any(map(is_changeable, (m, *face)))]
+        self.alone = isinstance(self.result, Tensor)
+        self.sure = Edits.modules, Edits.kinds
+        self.faces = {m: m.face() for m in trace.called}
+        # Lists and dicts are changed without a word.
+        self.open = [
+            (x, items(x)) for m, face in self.faces.items() for x in (m, *face) if is_changeable(x)
+        ]
+        simple = not named and all(isinstance(x, Tensor) for x in args)
+        self.simple = [(x.node.spec, x.requires_grad) for x in args] if simple else None
+        self.grad = mode.grad
         # A step that trains changes what its gradient would be of: its results are values.
         moved = [state for state in self.traced.updates if state.requires_grad]
         trains = bool(moved) and any(n.origin.backward for n in self.traced.steps)
@@ -292,7 +306,7 @@ class Specialization:
         if wrong := hidden_gradient(self.traced, trace.grads, moved, self.taped):
             raise GraphError(f"compile: {wrong}")
         self.prologue, self.body = self.halves()
-        self.ready = None, ()
+        self.ready = None, None, ()
 
     def halves(self) -> tuple[Graph, Graph | Plan]:
         """What follows from States alone, and the rest. On the tape States are arguments."""
@@ -305,25 +319,39 @@ class Specialization:
 
     def holds(self) -> bool:
         """Is all that was relied on as it was?"""
-        return (
-            all(module.training == flag for module, flag in self.guards.items())
-            and all(n.needs_grad == s.requires_grad for n, s in self.traced.states.items())
-            and self.can_hold()
-        )
+        now = Edits.modules, Edits.kinds
+        if now != self.sure:
+            if not (
+                all(module.training == flag for module, flag in self.guards.items())
+                and all(n.needs_grad == s.requires_grad for n, s in self.traced.states.items())
+                and self.can_hold()
+            ):
+                return False
+            self.sure = now
+        return all(same(items(x), those) for x, those in self.open)
+
+    def serves(self, args) -> bool:
+        """Are these tensors what it was made for, and holds all the rest?"""
+        simple = self.simple
+        if simple is None or len(args) != len(simple) or mode.trace or mode.grad is not self.grad:
+            return False
+        for x, (spec, needs_grad) in zip(args, simple):
+            if not isinstance(x, Tensor):
+                return False
+            n = x.node
+            if n.value is None or n.needs_grad is not needs_grad or n.spec != spec:
+                return False
+        return self.holds()
 
     def can_hold(self) -> bool:
         """Or will it hardly be again?"""
-        return not any(starmap(wrong_state, self.traced.states.items())) and self._faces_hold()
-
-    def _faces_hold(self) -> bool:
-        """Lists and dicts are changed without a word; of other attributes it is known."""
-        number = Edits.number
-        asked = self.open if number == self.edits else self.faces
-        if found := all(same(m.face(), self.faces[m]) for m in asked):
-            self.edits = number
-        return found
+        return not any(starmap(wrong_state, self.traced.states.items())) and all(
+            same(m.face(), face) for m, face in self.faces.items()
+        )
 
     def __call__(self, tensors):
+        if self.alone and not self.taped:
+            return held(self.compute(tensors)[0])
         if self.taped:
             outputs = self.on_tape(tensors)
         else:
@@ -339,12 +367,14 @@ class Specialization:
         return self.compiled.run_by(self.body, self.compiled.called)
 
     def from_states(self):
-        """What the prologue gives; it runs again if a State was re-pointed."""
-        now = [state.node.born for state in self.prologue.states.values()]
-        seen, ready = self.ready
-        if seen != now:
-            ready = self.prologue.run_all(())
-            self.ready = now, ready
+        """What the prologue gives; it runs again if one of its States was re-pointed."""
+        now = Edits.states
+        last, seen, ready = self.ready
+        if now != last:
+            born = [state.node.born for state in self.prologue.states.values()]
+            if seen != born:
+                ready = self.prologue.run_all(())
+            self.ready = now, born, ready
         return ready
 
     def on_tape(self, tensors):

@@ -41,6 +41,8 @@ class Executor:
     def __call__(self, inputs, watch=None) -> list[np.ndarray]:
         # All locks in one call, of C: between two steps of Python an interrupt may come, and leave one
         # of them locked for good.
+        if not self.locks:
+            return self._call(inputs, watch)
         taken, returned = map(take, self.locks), map(give_back, self.locks)
         try:
             all(taken)

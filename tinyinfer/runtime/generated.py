@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import sys
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 
@@ -18,6 +18,7 @@ import numpy as np
 from numba import types
 
 from ..core.op import watchers
+from ..core.trace import Edits
 from ..graph.file import write
 from ..kernels.borrowed import memory
 from ..kernels.launch import EACH_PART, each_part
@@ -25,6 +26,7 @@ from ..kernels.native import LAUNCHING, contiguous, entry, kinds_of, sources
 from ..kernels.written import symbol
 from .arena import Arena, explained
 from .codegen import Writer, states_of
+from .executor import Executor, writable
 from .machine import known_machines
 from .plan import Plan
 
@@ -118,6 +120,33 @@ class Generated(Arena):
             raise told from (error.__cause__ if told is error else error)
         finally:
             del error, told  # they hold this frame
+
+
+class Runner(Executor):
+    """Calls the function of a program."""
+
+    def __init__(self, program: Program):
+        super().__init__(program.plan, arena=partial(Generated, program))
+        self.program = program
+        self.bare = not (program.asks or program.several or program.plan.graph.updates)
+        self.held = None, ()  # the arrays of the States, when the last one was re-pointed
+
+    def _call(self, inputs, watch):
+        if not self.bare or watch or watchers:
+            return super()._call(inputs, watch)
+        now, (seen, held), graph = Edits.states, self.held, self.plan.graph
+        if now != seen:
+            graph.expect_states()
+            held = *(s.node.value for s in self.program.states), self.program.constants
+            self.held = now, held
+        arena, kept = self._idle_or_new()
+        results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
+        try:
+            self.program.run(arena.memory, *inputs, *results, *held)
+        except BufferError:  # there are gaps in some
+            return super()._call(inputs, watch)
+        self.idle.append((arena, kept))
+        return results
 
 
 # ---- files -----------------------------------------------------------------------------------------
