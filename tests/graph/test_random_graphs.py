@@ -35,7 +35,7 @@ GRAPHS = 200  # to find something to do in
 SHAKE, TRIES = 4, 20  # errors in the last bit of a step; runs with such errors
 
 EXACT = {"strip", "cse", "fuse", "dead", "move", "unroll", "freeze", "in_place", "together"}
-ROUNDING = {"fold", "simplify", "layout", "batch_norm", "strength"}
+ROUNDING = {"fold", "simplify", "layout", "batch_norm", "strength", "turn"}
 
 
 def test_every_pass_says_whether_it_rounds():

@@ -1,7 +1,6 @@
 """How machine code is called, split among threads, kept on disk, and told of."""
 
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -260,10 +259,8 @@ def test_a_change_in_any_file_of_the_kernels_makes_it_stale(empty_disk, other_ke
 def test_what_another_version_wrote(empty_disk, tmp_path):
     """Types that are no more cannot be read."""
     assert compiled_anew()
-    (index,) = tmp_path.glob("kept/**/*.nbi")
-    with open(index, "rb") as file:
-        version = pickle.load(file)
-    index.write_bytes(pickle.dumps(version) + b"of other types")
+    for data in tmp_path.glob("kept/**/*.nbc"):
+        data.write_bytes(b"cno_such_module\nNoSuchType\n.")
     assert compiled_anew() and not compiled_anew()
 
 
@@ -273,8 +270,28 @@ def test_what_is_damaged_is_compiled_again(ending, empty_disk, tmp_path):
         assert compiled_anew()
         for file in tmp_path.glob(f"kept/**/*.{ending}"):
             file.write_bytes(text)
-        assert compiled_anew() and not compiled_anew()
+        assert compiled_anew() == (ending == "nbc") and not compiled_anew()
         shutil.rmtree(tmp_path / "kept")
+
+
+def test_processes_that_compile_at_once_do_not_take_one_another_s_code(tmp_path):
+    mine, theirs = (here.OnDisk(str(tmp_path), "f", "stamp") for _ in range(2))
+    for file in mine, theirs:  # both have looked, and found nothing
+        file._load_index = dict
+    mine.save("kind a", "a")
+    assert mine.load("kind a") == "a" and theirs.load("kind b") is None
+    theirs._load_index = lambda: {"of": "these"}
+    theirs.save("kind b", "b")
+    for file in mine, theirs:
+        assert (file.load("kind a"), file.load("kind b")) == ("a", "b")
+
+
+def test_what_was_made_from_other_sources_is_removed(tmp_path):
+    before, now = (here.OnDisk(str(tmp_path), "f", stamp) for stamp in ("before", "now"))
+    before.save("kind", "old")
+    assert now.load("kind") is None
+    now.save("another", "new")
+    assert before.load("kind") is None and now.load("another") == "new"
 
 
 def test_an_array_of_no_dimensions_in_threads():

@@ -17,7 +17,7 @@ i64 = ir.IntType(64)
 
 def kind_of(x):
     if isinstance(x, np.ndarray):
-        return Borrowed(numba.from_dtype(x.dtype), x.ndim, "C")
+        return Borrowed(numba.from_dtype(x.dtype), x.ndim)
     if type(x) is tuple:
         return types.Tuple([types.intp if isinstance(each, int) else memory for each in x])
     return numba.typeof(x)
@@ -25,6 +25,9 @@ def kind_of(x):
 
 class Borrowed(types.Array):
     """An array without gaps, that somebody else keeps while a kernel runs."""
+
+    def __init__(self, dtype, ndim):
+        super().__init__(dtype, ndim, "C", name=f"borrowed({dtype}, {ndim}d)")
 
 
 class Memory(types.Type):

@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     depthwise,
     depthwise_columns,
     direct,
+    gather,
     gemm,
     im2col,
     im2col_weights,

@@ -7,7 +7,7 @@ from numba import types
 from ..ops.layout import In
 from ..ops.pool import MaxPool2d
 from .native import native
-from .recorded import Finite, is_place, note
+from .recorded import Check, is_place, note
 from .simd import BYTES, LANES, at, fma, load, load_some, loop, micro, registers, total, zeros
 
 HALVES = MaxPool2d((2, 2), (2, 2))
@@ -38,7 +38,7 @@ def guarded(run, op, watched, bias=False, activation="", pool=False):
 
     def safe(y, *xs):
         if is_place(y):
-            note(Finite(xs[watched]), y)
+            note(Check("finite", xs[watched]), y)
             run(y, *xs)
         elif is_finite(xs[watched]):
             run(y, *xs)

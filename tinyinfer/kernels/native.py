@@ -12,6 +12,7 @@ and copies without gaps are made.
 import hashlib
 import sys
 from functools import cache
+from glob import escape
 from pathlib import Path
 from threading import Lock, RLock, Timer
 
@@ -23,7 +24,7 @@ from .borrowed import kind_of
 from .launch import EACH_PART, each_part, launch
 from .part import Compiler
 from .recorded import Call, Place, is_place, note, without_gaps
-from .static import Static
+from .static import NOTHING
 
 HERE = Path(__file__).parent
 SLOW = 1.0  # seconds of compiling, after which people are told
@@ -40,13 +41,28 @@ def native(f):
 
 
 class OnDisk(IndexDataCacheFile):
-    """What cannot be read is compiled again: a damaged file, or types of another version."""
+    """What cannot be read is compiled again: a damaged file, or types of another version.
+
+    A file's name tells what is in it. (Numba numbers them: of two processes that compile at once, both
+    take the next number, and then one of them runs the other's code.)"""
 
     def load(self, key):
-        return attempt(super().load, key)
+        return attempt(self._load_data, self.file(key))
 
-    def _load_index(self):
-        return attempt(super()._load_index) or {}
+    def save(self, key, data):
+        if not attempt(self._load_index):  # what is there was made from other sources
+            for old in Path(self._cache_path).glob(f"{escape(self.base)}.*.nbc"):
+                old.unlink(missing_ok=True)
+            self._save_index({"of": "these"})
+        self._save_data(self.file(key), data)
+
+    @property
+    def base(self):
+        return self._index_name.removesuffix(".nbi")
+
+    def file(self, key) -> str:
+        made_of = hashlib.sha256(repr((key, self._source_stamp, self._version)).encode()).hexdigest()[:24]
+        return f"{self.base}.{made_of}.nbc"
 
 
 def attempt(f, *args):
@@ -79,10 +95,7 @@ def sources() -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-NO_NUMBERS = Static()
-
-
-def bound(f, t=NO_NUMBERS, numbers=(), parts=1):
+def bound(f, t=NOTHING, numbers=(), parts=1):
     """run(y, *xs, *scratch): f for these numbers, in so many parts. It is compiled by the first call."""
     return Bound(f, t, tuple(numbers), parts)
 

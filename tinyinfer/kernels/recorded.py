@@ -51,10 +51,13 @@ class Call(NamedTuple):
     numbers: tuple
 
 
-class Finite(NamedTuple):
-    """What follows is right if these numbers are finite: else it is a step for Python."""
+class Check(NamedTuple):
+    """What follows is right if some function of this name, of kernels/written.py, says so of the array;
+    else it is a step for Python."""
 
-    numbers: Place
+    name: str
+    array: Place
+    numbers: tuple = ()
 
 
 def place(log, shape, dtype) -> Place:

@@ -9,12 +9,25 @@ for group                               # see groups.py
 
 from math import inf
 
+from ..core.spec import Spec
+from ..ops.layout import In
 from ..ops.reduce import Max, Mean, Min, Sum, Var
 from .groups import CODE, grouped, groups
 from .kernel import kernel
 from .math import of
 from .native import native
-from .simd import constant, f64x16, first_lanes, maximum, micro, minimum, narrow, select, wide
+from .simd import (
+    LANES,
+    constant,
+    f64x16,
+    first_lanes,
+    maximum,
+    micro,
+    minimum,
+    narrow,
+    select,
+    wide,
+)
 
 
 @native
@@ -78,3 +91,10 @@ CODE[Var] = lambda op: (variances, {"correction": float(op.correction)})
 CODE[Max] = lambda op: (extremes, {"largest": 1})
 CODE[Min] = lambda op: (extremes, {"largest": 0})
 kernel(Sum, Mean, Var, Max, Min)(grouped)
+
+
+@kernel((In, Sum), (In, Mean))
+def in_lanes(op, y, x):
+    """Of each channel of images that lie in the lanes, all of which there are."""
+    if op.layout == "NCHW16n" and op.count % LANES == 0:
+        return grouped(type(op.op)((0, 2, 3, 4)), Spec((1, y.shape[1], 1, 1, 1), y.dtype), x)

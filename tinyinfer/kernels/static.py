@@ -34,6 +34,8 @@ class StaticType(types.Type):
             setattr(self, k, v)
 
 
+NOTHING = Static()
+
 register_model(StaticType)(models.OpaqueModel)
 typeof_impl.register(Static)(lambda x, context: x.type)
 lower_constant(StaticType)(lambda context, builder, kind, x: context.get_dummy_value())

@@ -33,6 +33,7 @@ from numba.core.registry import cpu_target
 
 from .borrowed import Borrowed, memory
 from .finite import zero_times
+from .gather import outside
 from .launch import EACH_PART, each_part, write_launch
 from .micro import Value, builder, i8, i32, i64, loop, micro, number
 from .native import address_of, full_name
@@ -56,7 +57,7 @@ class Array:
 
     @property
     def kind(self):
-        return Borrowed(numba.from_dtype(self.dtype), len(self.shape), "C")
+        return Borrowed(numba.from_dtype(self.dtype), len(self.shape))
 
     def struct(self, context):
         """As Numba has it."""
@@ -91,6 +92,11 @@ def finite(x) -> Value:
     return zero_times.write(x.address, number(prod(x.shape))).compared("==", 0)
 
 
+def inside(x, n) -> Value:
+    """Are all of them among 0 ... n - 1?"""
+    return outside.write(x.address, number(prod(x.shape)), n).compared(">=", 0)
+
+
 def copy(to, x):
     """Their numbers are as many."""
     b, size = builder(), prod(x.shape) * x.dtype.itemsize
@@ -121,15 +127,15 @@ class there:
             i64(parts),
             *(given(context, x) for x in args),
         ]
-        kernel = outside(self.f, kinds)
+        kernel = external(self.f, kinds)
         context.call_conv.call_function(builder(), kernel, types.none, kinds, values)
 
     def in_parts(self, t, parts, *args):
         """Each part in a thread."""
         context, kinds = cpu_target.target_context, kinds_of(t, args)
-        loop = outside(each_part, EACH_PART)
+        loop = external(each_part, EACH_PART)
         write_launch(
-            context, builder(), outside(self.f, kinds), loop, kinds, i64(parts),
+            context, builder(), external(self.f, kinds), loop, kinds, i64(parts),
             [given(context, x) for x in args],
         )  # fmt: skip
 
@@ -170,7 +176,7 @@ def symbol(f, kinds) -> str:
     return name
 
 
-def outside(f, kinds):
+def external(f, kinds):
     """The function for LLVM."""
     kind = cpu_target.target_context.call_conv.get_function_type(types.none, kinds)
     return cgutils.get_or_insert_function(builder().module, kind, symbol(f, kinds))
@@ -224,9 +230,12 @@ def turned(f) -> ast.Module:
 class Turn(ast.NodeTransformer):
     def visit_If(self, n):
         self.generic_visit(n)
+        names = f"then{n.lineno}, otherwise{n.lineno}"
         made = ast.parse(
-            "with either(0) as (then, otherwise):\n with then: 0\n with otherwise: 0"
-        ).body[0]
+            f"with either(0) as ({names}):"
+            + "\n with {}: 0\n with {}: 0".format(*names.split(", "))
+        )
+        (made,) = made.body
         made.items[0].context_expr.args = [n.test]
         made.body[0].body, made.body[1].body = n.body, n.orelse or [ast.Pass()]
         return made
@@ -260,4 +269,4 @@ def turns(test):
     b.position_at_end(after)
 
 
-__all__ = ["constant", "copy", "finite", "flag", "python", "there", "whole", *MAKERS]
+__all__ = ["constant", "copy", "finite", "flag", "inside", "python", "there", "whole", *MAKERS]

@@ -19,6 +19,7 @@ from .shape import Reshape, axis_of
 class Reduce(Op):
     axes: tuple[int, ...]
     takes_integers = takes_empty = reduces = True
+    follows = True
 
     def infer(self, x):
         if not (self.takes_empty or self.count(x)):
@@ -42,12 +43,15 @@ def total(x, axes):
 
 
 class Sum(Reduce):
+    images = property(lambda self: (0,) if self.axes == (0, 2, 3) else ())  # of channels
+
     def forward(self, x): return total(x, self.axes).astype(x.dtype)
     def vjp(self, g, y, x): return g.broadcast_to(x.shape),
 
 
 class Mean(Reduce):
     takes_integers = False
+    images = Sum.images
 
     def forward(self, x): return (total(x, self.axes) / self.count(x)).astype(x.dtype)
     def vjp(self, g, y, x): return (g / self.count(x)).broadcast_to(x.shape),

@@ -19,7 +19,7 @@ from ..core.spec import Spec
 from ..graph.graph import free_name
 from ..kernels import written
 from ..kernels.native import full_name
-from ..kernels.recorded import Call, Finite, NotNative, Place, place, without_gaps
+from ..kernels.recorded import Call, Check, NotNative, Place, place, without_gaps
 from ..kernels.static import Static
 from .arena import Arena, Joined
 from .formula import formula, number
@@ -157,8 +157,9 @@ class Writer:
     def log_written(self, i, mine, theirs):
         margin = self.margin
         for what in [*self.log]:
-            if isinstance(what, Finite):
-                self.write(f"if finite({self.expression(what.numbers, theirs)}):")
+            if isinstance(what, Check):
+                of = self.expression(what.array, theirs), *map(str, what.numbers)
+                self.write(f"if {what.name}({', '.join(of)}):")
                 self.margin += 1
             else:
                 self.write(self.call(what, mine, theirs))
@@ -166,7 +167,7 @@ class Writer:
             self.margin -= 1
             self.write("else:")
             with self.inside():
-                self.ask_python(i, "by the definition, where numbers are not finite")
+                self.ask_python(i, "or else by the definition")
 
     def call(self, call: Call, mine, theirs) -> str:
         self.calls.append(call)

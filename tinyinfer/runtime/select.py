@@ -34,6 +34,7 @@ from ..graph.passes.fuse import fuse
 from ..graph.passes.layout import layout
 from ..graph.passes.rewrite import fixed
 from ..graph.passes.together import together
+from ..graph.passes.turn import turn
 from ..kernels.kernel import Kernel, forms_of, kernels_of, numpy_kernel_of
 from ..kernels.threads import split_among
 from ..ops.layout import In, Reorder
@@ -175,7 +176,8 @@ def select(graph: Graph, selection=None, layouts=None) -> Graph:
         return graph
     start = perf_counter()
     layouts = layouts or layouts_for(graph)
-    ways = [Way(layout(graph, to=to) if to else graph, selection) for to in layouts]
+    turned = turn(graph)
+    ways = [Way(layout(turned, to=to) if to else turned, selection) for to in layouts]
     best = min(ways, key=lambda way: way.seconds).graph()
     new = fuse(together(best, fits=has_kernel), fits=has_kernel)
     change = Change("select", graph, new, perf_counter() - start)

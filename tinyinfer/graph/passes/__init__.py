@@ -20,6 +20,7 @@ from .split import split
 from .strength import strength
 from .strip import strip
 from .together import together
+from .turn import turn
 from .unroll import unroll
 
 STANDARD = strip, dead, fold, simplify, batch_norm, move, strength, fold, cse, fuse

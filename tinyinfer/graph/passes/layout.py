@@ -89,6 +89,8 @@ class Layouts:
         op, layout = (n.op.op, n.op.layout) if inside else (n.op, "NCHW")
         if not (op.images and (inside or len(n.inputs[0].spec.shape) == 4)):
             return False
+        if op.follows and not inside and not self.ready(n.inputs[0]):
+            return False
         # What sums over images to give weights has no use for blocks of channels.
         to = self.to if op.gives_image or axis(self.to) == 0 else "NCHW"
         ways = [n.op.way(i) if inside else PLAIN for i in op.images]
@@ -105,6 +107,12 @@ class Layouts:
         else:
             self.new[n] = y
         return True
+
+    def ready(self, x) -> bool:
+        """Is it laid out already, in whole blocks?"""
+        image, _ = self.images.get(x, (None, None))
+        b = block(self.to)
+        return image and self.to in image.forms and not (b and image.shape[axis(self.to)] % b)
 
     def elementwise(self, n) -> bool:
         """If one of its inputs lies in the layout already, the others follow."""
