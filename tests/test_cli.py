@@ -79,7 +79,10 @@ def test_help(tinyinfer):
     status, out, _ = tinyinfer("train", "--help")
     assert status == 0 and all(
         option in out
-        for option in "--data --epochs --batch-size --lr --seed --out --resume --debug-nan".split()
+        for option in (
+            "--data --epochs --batch-size --lr --seed --out --resume --compile --no-compile "
+            "--threads --debug-nan"
+        ).split()
     )
 
 
@@ -119,6 +122,32 @@ def test_the_same_command_twice_makes_two_equal_runs(tinyinfer):
         assert tinyinfer("train", "net.py", "--epochs", "1")[0] == 0
     a, b = (file.load(f"runs/net-digits{n}/model.safetensors") for n in ("", "-2"))
     assert all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+
+
+def test_compiled_it_learns_the_same(tinyinfer):
+    for flag in "--compile", "--no-compile":
+        assert tinyinfer("train", "net.py", flag, "--out", flag[2:])[0] == 0
+    for a, b in zip(metrics("compile"), metrics("no-compile"), strict=True):
+        assert all(a[k] == pytest.approx(b[k], rel=1e-4) for k in a if k != "seconds")
+
+
+def test_resumed_it_stays_compiled(tinyinfer, monkeypatch):
+    seen = []
+    fit = cli.training.fit
+    monkeypatch.setattr(
+        cli.training, "fit", lambda run, *args: seen.append(run.compiled) or fit(run, *args)
+    )
+    options = [], ["--compile"], ["--resume"], ["--resume", "--no-compile"]
+    for flags in options:
+        assert tinyinfer("train", "net.py", *flags)[0] == 0
+    assert seen == [False, True, True, False]
+
+
+def test_threads(tinyinfer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "set_num_threads", asked.append)
+    assert tinyinfer("train", "net.py", "--epochs", "1", "--threads", "2")[0] == 0
+    assert asked == [2]
 
 
 def test_a_folder_that_is_taken(tinyinfer):
@@ -179,6 +208,7 @@ def test_resume_a_finished_run(tinyinfer):
         ("train net.py --epochs 0", "recipe epochs: a whole number from 1 on, not 0"),
         ("train net.py --lr -1", "recipe lr: a number in [0, 3e38], not -1.0"),
         ("train net.py --seed -1", "seed"),
+        ("train net.py --threads 0", "a whole number from 1 on, not 0"),
         ("train none.py", "none.py: there is no such model file"),
         ("train net.py --resume", "there is no run: `tinyinfer train` makes one"),
         ("train net.py --resume --out nowhere", "nowhere/checkpoint.safetensors: there is no such"),

@@ -23,6 +23,7 @@ from . import reproduce as tables
 from . import train as training
 from .core.trace import no_grad
 from .errors import TinyinferError
+from .kernels.threads import set_num_threads
 from .ops import manual_seed, zeros
 from .runtime import machine as machines
 from .runtime.compile import compile as compiled
@@ -88,6 +89,8 @@ Rate      = Annotated[float | None, typer.Option("--lr", help="The highest learn
 Seed      = Annotated[int | None, typer.Option(help="Of all that is random; 0 if none is given.")]
 RunFolder = Annotated[Path | None, typer.Option(help="The folder of the run.", show_default="runs/MODEL-DATA")]
 Resume    = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or with the newest.")]
+Compile   = Annotated[bool | None, typer.Option("--compile/--no-compile", help="Learn by one compiled function.", show_default=f"from {training.loop.WORTH:,} images on")]
+Threads   = Annotated[int, typer.Option(help="How many a step may take.")]
 DebugNan  = Annotated[bool, typer.Option("--debug-nan", help="If the loss becomes NaN, say which op made it.")]
 Weights   = Annotated[Path | None, typer.Option(help="A file of weights, the folder of a run, or one with MODEL.safetensors in it.", show_default="the newest run's")]
 Picture   = Annotated[Path, typer.Option("--out", help=".svg, .png, .pdf or .gv.")]
@@ -123,6 +126,8 @@ def train(
     seed: Seed = None,
     out: RunFolder = None,
     resume: Resume = False,
+    compile: Compile = None,
+    threads: Threads = 1,
     debug_nan: DebugNan = False,
 ):
     """Train a network. Ctrl-C saves it, and --resume goes on as if nothing had been."""
@@ -133,16 +138,18 @@ def train(
     elif out:
         training.Folder(out).expect_free()
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    recipe, seed = settings(file.recipe(data), seed, given, resume and out)
+    recipe, seed, compile = settings(file.recipe(data), seed, compile, given, resume and out)
     manual_seed(seed)
+    set_num_threads(threads)
     halves = datasets.load(data)
-    run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan)
+    run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan, compile)
     out = out or training.folder.new(name)
 
     training.Folder(out).make()
     about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
     console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
-    with resumable(run, "train", model, "--data", data, "--out", out, "--resume"):
+    several = ["--threads", threads] if threads > 1 else []
+    with resumable(run, "train", model, "--data", data, "--out", out, *several, "--resume"):
         with Live(run) as live:
             training.fit(run, out, resume, live)
         console.print(result(run))
@@ -150,14 +157,15 @@ def train(
     console.print(f"{out}: {', '.join(path.name for path in written)}")
 
 
-def settings(recipe, seed, given, resumed):
-    """Recipe and seed of a run: as given, or else as in the folder that is resumed, or in the file."""
+def settings(recipe, seed, compile, given, resumed):
+    """How a run is done: as given, or else as in the folder that is resumed, or in the file."""
     first = 0
     if resumed:
         saved = training.checkpoint.load(training.Folder(resumed).checkpoint)
         recipe, first = saved.recipe, saved.seed
+        compile = saved.compiled if compile is None else compile
     recipe = replace(recipe, **{k: v for k, v in given.items() if v is not None})
-    return recipe, first if seed is None else seed
+    return recipe, first if seed is None else seed, compile
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def save(run, path):
         **identity(run),
         "recipe": asdict(run.recipe),
         "seed": run.seed,
+        "compiled": run.compiled,
         "epoch": run.epoch,
         "batch": run.batch,
         "sums": asdict(run.sums),
@@ -64,6 +65,11 @@ class Checkpoint:
     about: dict
     recipe: Recipe
     seed: int
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it ran as one function: to go on bit for bit it does so again."""
+        return bool(self.about.get("compiled"))
 
     def restore(self, run):
         """Put a new run where the saved one was. Raises LoadError if it is a run of another kind."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from ..core.tensor import tensor
 from ..core.trace import no_grad
-from ..errors import ArgumentError, NonFiniteError
+from ..errors import ArgumentError, GraphError, NonFiniteError
 from ..kernels.threads import chosen_threads
 from ..nn.utils import clip_grad_norm_
 from ..ops import cross_entropy
+from ..runtime.compile import compile
 from . import inputs
 from .nonfinite import Watch
 
@@ -27,6 +28,7 @@ class Sums:
     seconds: float = 0.0
 
 
+WORTH = 50_000  # images to learn from: then compiling takes less time than it saves
 METRICS = "epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"
 
 
@@ -40,10 +42,15 @@ class Run:
     train, test: Datasets; input_shape: (channels, rows, columns) that the model takes.
     seed: of the order and the moves of the images; the first values of the model are not drawn
     here. With debug_nan a NonFiniteError names the first op that made a NaN or an infinity.
+    compiled: a step, and the testing, is one function by ti.compile, so that what the model does
+    in Python it does once; the same to rounding. By default if 50,000 images or more are learned
+    from, counted anew in every epoch. With debug_nan nothing is.
     Raises ShapeError if the model does not fit to the data.
     """
 
-    def __init__(self, model, recipe, train, test, input_shape, seed=0, debug_nan=False):
+    def __init__(
+        self, model, recipe, train, test, input_shape, seed=0, debug_nan=False, compiled=None
+    ):
         inputs.check(model, input_shape, train)
         self.model, self.recipe, self.train, self.test = model, recipe, train, test
         self.input_shape, self.seed = tuple(input_shape), seed
@@ -53,6 +60,10 @@ class Run:
         self.optimizer = recipe.make_optimizer(model)
         self.schedule = recipe.make_schedule(self.optimizer, self.steps)
         self.watch = Watch(self) if debug_nan else nullcontext()
+        worth = recipe.epochs * len(train) >= WORTH
+        self.compiled = worth if compiled is None else compiled
+        faster = compile if self.compiled and not debug_nan else lambda fn: fn
+        self.learn, self.in_use = faster(self.learn_from), faster(model)
         self.sums, self.rows = Sums(), []
         self.go_to(0, 0)
 
@@ -84,34 +95,44 @@ class Run:
         """
         start = perf_counter()
         last = self.batch + 1 == len(self.training)
-        with np.errstate(all="ignore"), self.watch:  # a NaN is found by looking at the loss
-            self.learn(*next(self.batches))
-            scores = self.examine() if last else None
+        try:
+            with np.errstate(all="ignore"), self.watch:  # a NaN is found by looking at the loss
+                self.model.train()
+                images, labels = next(self.batches)
+                self.count(labels, *self.learn(images, labels))
+                scores = self.examine() if last else None
+        except GraphError as error:
+            if self.compiled:
+                error.args = (f"{error}; or train it with --no-compile, as Python runs it",)
+            raise
         self.batch += 1
         self.sums.seconds += perf_counter() - start
         if last:
             self.finish_epoch(scores)
 
-    def learn(self, images, labels):
-        self.model.train()
+    def learn_from(self, images, labels):
+        """One step. Returns the loss, the loss to be told beside the test loss, and the logits."""
         self.optimizer.zero_grad()
         logits = inputs.logits_of(self.model, images)
-        loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        self.expect_finite("the loss", loss.item())
+        told = loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         loss.backward()
         if self.recipe.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()
+        if self.recipe.label_smoothing:  # which the test loss has not
+            told = cross_entropy(logits.detach(), labels)
+        return loss, told, logits
+
+    def count(self, labels, loss, told, logits):
+        self.expect_finite("the loss", loss.item())
         if self.schedule:
             self.schedule.step()
-        if self.recipe.label_smoothing:  # to be told beside the test loss, which has none
-            loss = cross_entropy(logits.detach(), labels)
         self.sums.images += len(labels)
-        self.sums.loss += loss.item() * len(labels)
+        self.sums.loss += told.item() * len(labels)
         self.sums.right += int((logits.numpy().argmax(1) == labels.numpy()).sum())
 
     def examine(self):
-        scores = evaluate(self.model, self.testing)
+        scores = evaluate(self.in_use, self.testing)
         self.expect_finite("the test loss", scores.loss)
         return scores
 
