@@ -520,7 +520,7 @@ def test_a_step_gives_values():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"backend": "fast"}, "compile: backend is one of planned, interpreted, not 'fast'"),
+    ({"backend": "fast"}, "compile: backend is one of compiled, planned, interpreted, not 'fast'"),
     ({"threads": 0}, "compile: threads is a whole number from 1 on, not 0"),
     ({"threads": 1.5}, "compile: threads is a whole number from 1 on, not 1.5"),
     ({"threads": True}, "compile: threads is a whole number from 1 on, not True"),
@@ -573,7 +573,7 @@ def test_the_options_are_those_of_the_plan():
         f = ti.compile(fn, memory=memory, order=order)
         f(ti.ones(50))
         assert (f.plan.placement.planner, f.plan.order.policy) == (memory, order)
-    f = ti.compile(fn, threads=2)
+    f = ti.compile(fn, "planned", threads=2)
     f(ti.ones(50))
     assert f.plan.order.policy == "breadth" and f.last.run.threads == 2
     f = ti.compile(lambda x: (x + 1) * 1 - 0, passes=[])
@@ -664,11 +664,26 @@ def test_the_options_of_a_plan_are_its_own():
             ti.compile(plan, **option)
 
 
-def test_of_very_many_kinds_the_oldest_is_forgotten():
-    f = ti.compile(lambda x, c: x * c)
-    for i in range(300):
-        assert f(ti.ones(1), float(i)).item() == i
-    assert len(f.kinds) <= 256
+VARYING = {
+    "values": (lambda i: (ti.ones(1), float(i)), "Values vary that are no tensors: pass numbers"),
+    "shapes": (lambda i: (ti.ones(i), 1.0), r"Shapes vary, as \(2,\) and \(257,\): pad"),
+    "arrays": (lambda i: (np.ones((2, i), "float32"), 1), r"as \(2, 2\) and \(2, 257\): pad"),
+    "a last batch": (lambda i: (ti.ones(1 + i % 2), i), "Values vary"),
+}
+
+
+@pytest.mark.parametrize("arguments, message", VARYING.values(), ids=VARYING)
+def test_of_very_many_kinds_the_oldest_is_forgotten_with_one_warning(arguments, message):
+    @ti.compile
+    def scale(x, c):
+        return x * c
+
+    with pytest.warns(UserWarning, match=f"compile: scale .* 256: .*{message}") as told:
+        for i in range(1, 301):
+            x, c = arguments(i)
+            assert (scale(x, c).numpy() == c).all()
+    assert len(told) == 1 and told[0].filename == __file__ and "\n" not in str(told[0].message)
+    assert len(scale.kinds) == 256
 
 
 def test_random_numbers_in_memory_of_any_alignment():

@@ -14,11 +14,12 @@ from itertools import starmap
 from operator import is_
 from threading import Lock
 from types import MethodType
+from warnings import warn
 
 import numpy as np
 
 from ..core.op import DEBUG, Op
-from ..core.spec import Specs, spec_of
+from ..core.spec import Spec, Specs, spec_of
 from ..core.tensor import Node, Tensor, tensor
 from ..core.trace import Edits, mode
 from ..errors import ArgumentError, GraphError
@@ -130,7 +131,7 @@ class Compiled:
         self.eager = fn.graph if isinstance(fn, Plan) else fn
         self.kinds = {}  # of arguments -> Specializations, for different Python values
         self.lock = Lock()
-        self.last = None
+        self.last, self.warned = None, False
         update_wrapper(self, fn, updated=())
 
     def __call__(self, *args, **named):
@@ -152,8 +153,12 @@ class Compiled:
         """The Specializations for such arguments. Of very many kinds the oldest is forgotten."""
         with self.lock:
             found = self.kinds[kind] = self.kinds.pop(kind, [])  # the last is the youngest
+            first = False
             if len(self.kinds) > KINDS:
                 del self.kinds[next(iter(self.kinds))]
+                first, self.warned = not self.warned, True
+        if first:
+            warn(f"compile: {self.called} {too_many([*self.kinds])}", stacklevel=3)
         return found
 
     def __repr__(self):
@@ -245,6 +250,31 @@ def kind_of(x):
         return type(x), hash(x), x
     except TypeError:
         return Same(x)
+
+
+def too_many(kinds) -> str:
+    """What varied, and what to do about it."""
+    seen = [*dict.fromkeys(tuple(shapes_in(kind)) for kind in kinds)]
+    if 2 * len(seen) > len(kinds):
+        old, new = (", ".join(map(str, shapes)) for shapes in (seen[0], seen[-1]))
+        why = f"Shapes vary, as {old} and {new}: pad them, so that there are few"
+    else:
+        why = "Values vary that are no tensors: pass numbers as tensors, and one kind serves all"
+    return (
+        f"is compiled for each kind of arguments, and has met more than {KINDS}: "
+        f"from now on the oldest is forgotten. {why}"
+    )
+
+
+def shapes_in(kind) -> list:
+    match kind:
+        case Spec():
+            return [kind.shape]
+        case "array", _, shape:
+            return [shape]
+        case tuple():
+            return [shape for inner in kind for shape in shapes_in(inner)]
+    return []
 
 
 def is_changeable(x) -> bool:
