@@ -1,5 +1,6 @@
 """The command line as people meet it."""
 
+import ast
 import json
 import os
 import re
@@ -278,6 +279,24 @@ def test_plan(tinyinfer):
     assert plan["steps"][0]["spec"] == "float32[2, 6, 28, 28]"
     status, _, error = tinyinfer("plan", str(LENET), "--memory", "nothing")
     assert status == 2 and "greedy_by_size" in error and len(error.splitlines()) == 1
+
+
+def test_compile(tinyinfer):
+    status, out, _ = tinyinfer("compile", "net.py", "--batch", "3")
+    assert status == 0 and out.startswith('"""net: 1 steps.') and "\ndef run(arena, x, " in out
+    ast.parse(out)
+    assert tinyinfer("compile", "net.py", "--batch", "3", "-o", "f.py")[1] == "f.py\n"
+    assert Path("f.py").read_text() == out
+    status, out, _ = tinyinfer("compile", "net.py", "--backend", "planned")
+    assert status == 0 and out.startswith("arena of ") and "gemm" in out
+    status, out, _ = tinyinfer("compile", "net.py", "--backend", "interpreted", "--train")
+    assert status == 0 and out.startswith("graph(%images: f32[1, 1, 8, 8], %labels: i64[1]")
+    assert "%fc.bias <- " in out
+    assert "a whole number from 1 on, not 0" in refused(
+        tinyinfer("compile", "net.py", "--threads", "0")
+    )
+    assert "greedy" in refused(tinyinfer("compile", "net.py", "--backend", "greedy"))
+    assert "x/f.py" in refused(tinyinfer("compile", "net.py", "-o", "x/f.py"))
 
 
 def test_a_loss_that_is_none(tinyinfer):

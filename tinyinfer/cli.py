@@ -23,11 +23,12 @@ from . import reproduce as tables
 from . import train as training
 from .core.trace import no_grad
 from .errors import TinyinferError
+from .graph.file import write
 from .kernels.threads import set_num_threads
 from .ops import manual_seed, zeros
 from .runtime import machine as machines
+from .runtime.compile import BACKENDS, prepared
 from .runtime.compile import compile as compiled
-from .runtime.compile import prepared
 from .runtime.memory import PLANNERS, SHARED
 from .runtime.order import POLICIES
 from .runtime.plan import plan as planned
@@ -77,6 +78,7 @@ Data = StrEnum("Data", [*datasets.SETS])
 Cost = StrEnum("Cost", ["flops", "bytes"])
 Memory = StrEnum("Memory", ["best", *PLANNERS, *SHARED])
 Order = StrEnum("Order", [*POLICIES])
+Backend = StrEnum("Backend", [*BACKENDS])
 Published = StrEnum("Published", [module.name for module in iter_modules(tables.__path__)])
 
 # fmt: off
@@ -100,6 +102,9 @@ Batch     = Annotated[int, typer.Option(min=1, help="Images at once.")]
 ByPlanner = Annotated[Memory, typer.Option("--memory", metavar="PLANNER", help=f"{', '.join(Memory)}.")]
 ByPolicy  = Annotated[Order, typer.Option("--order", metavar="POLICY", help=f"{', '.join(Order)}.")]
 Arena     = Annotated[Path | None, typer.Option("--out", help="Draw the arena: .svg, .png or .pdf.", show_default=False)]
+ByBackend = Annotated[Backend, typer.Option("--backend", metavar="NAME", help=f"{', '.join(Backend)}.")]
+Training  = Annotated[bool, typer.Option("--train", help="A step of training, by the recipe for --data.")]
+Source    = Annotated[Path | None, typer.Option("--out", "-o", help="Write it into this file.", show_default=False)]
 Batches   = Annotated[list[int], typer.Option("--batch", min=1, help="Images at once; may be given several times.")]
 Autotune  = Annotated[bool, typer.Option("--autotune", help="Time the kernels that could serve, and remember which is fastest.")]
 Compare   = Annotated[bool, typer.Option("--compare", help="Draw it by all planners, side by side.")]
@@ -296,6 +301,39 @@ def plan(
         console.print(made.draw(out, compare=compare))
     if json:
         console.print(made.save(json))
+
+
+SHOWN = {Backend.compiled: "source", Backend.planned: "plan", Backend.interpreted: "graph"}
+
+
+@app.command()
+def compile(
+    model: ModelFile,
+    batch: Batch = 1,
+    train: Training = False,
+    data: DataSet = Data.digits,
+    backend: ByBackend = Backend.compiled,
+    threads: Threads = 1,
+    out: Source = None,
+):
+    """Compile a network, and show the function that was written; of other backends what they run."""
+    file = training.modelfile.load(model)
+    network, images = file.build(), zeros(batch, *file.input_shape)
+    if train:
+        recipe = file.recipe(data)
+        step = training.step_of(network, recipe.make_optimizer(network), recipe)
+        fast = compiled(step, backend, threads=threads, kernels="fast")
+        fast(images, zeros(batch, dtype="int64"))
+    else:
+        fast = compiled(network.eval(), backend, threads=threads, kernels="fast")
+        with no_grad():
+            fast(images)
+    text = str(getattr(fast, SHOWN[backend])).rstrip("\n")
+    if out:
+        write(out, f"{text}\n".encode())
+        console.print(out)
+    else:
+        print(text)
 
 
 @app.command()

@@ -10,5 +10,5 @@ from . import checkpoint, folder, inputs, modelfile, weights
 from .checkpoint import Checkpoint
 from .fit import Interrupted, fit
 from .folder import Folder
-from .loop import Run, Scores, evaluate
+from .loop import Run, Scores, evaluate, step_of
 from .recipe import Recipe

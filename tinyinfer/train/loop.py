@@ -63,7 +63,7 @@ class Run:
         worth = recipe.epochs * len(train) >= WORTH
         self.compiled = worth if compiled is None else compiled
         faster = compile if self.compiled and not debug_nan else lambda fn: fn
-        self.learn, self.in_use = faster(self.learn_from), faster(model)
+        self.learn, self.in_use = faster(step_of(model, self.optimizer, recipe)), faster(model)
         self.sums, self.rows = Sums(), []
         self.go_to(0, 0)
 
@@ -110,19 +110,6 @@ class Run:
         if last:
             self.finish_epoch(scores)
 
-    def learn_from(self, images, labels):
-        """One step. Returns the loss, the loss to be told beside the test loss, and the logits."""
-        self.optimizer.zero_grad()
-        logits = inputs.logits_of(self.model, images)
-        told = loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        loss.backward()
-        if self.recipe.clip_norm is not None:
-            clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
-        if self.recipe.label_smoothing:  # which the test loss has not
-            told = cross_entropy(logits.detach(), labels)
-        return loss, told, logits
-
     def count(self, labels, loss, told, logits):
         self.expect_finite("the loss", loss.item())
         if self.schedule:
@@ -152,6 +139,25 @@ class Run:
                 f"epoch {self.epoch + 1}, step {self.batch + 1}: {what} is {value}: lower the "
                 f"learning rate, or set clip_norm in the recipe; {cause}"
             )
+
+
+def step_of(model, optimizer, recipe):
+    """A function that learns from a batch. It returns the loss; the loss to be told beside the test
+    loss; and the logits."""
+
+    def step(images, labels):
+        optimizer.zero_grad()
+        logits = inputs.logits_of(model, images)
+        told = loss = cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        loss.backward()
+        if recipe.clip_norm is not None:
+            clip_grad_norm_(model.parameters(), recipe.clip_norm)
+        optimizer.step()
+        if recipe.label_smoothing:  # which the test loss has not
+            told = cross_entropy(logits.detach(), labels)
+        return loss, told, logits
+
+    return step
 
 
 @dataclass(frozen=True)
