@@ -476,7 +476,9 @@ def linear(p):
     """linear [+ bias] [+ batch_norm] [+ activation] [+ residual]"""
     x, w = p.float((2, 3)), p.weight((3, 3))
     bias = p.weight((3,)) if p.chance(2) else None
-    y = p.choice([lambda: ti.linear(x, w, bias), lambda: x @ w, lambda: x @ w.T + w[0]])()
+    y = p.choice(
+        [lambda: ti.linear(x, w, bias), lambda: x @ w, lambda: x @ w.T + w[0], lambda: (w @ x.T).T]
+    )()
     y = p.choice(ACTIVATIONS)(normalized(p, y))
     return p.choice([y, y + x, y * x, [y, y + 1]])
 

@@ -61,7 +61,8 @@ class OnDisk(IndexDataCacheFile):
         return self._index_name.removesuffix(".nbi")
 
     def file(self, key) -> str:
-        made_of = hashlib.sha256(repr((key, self._source_stamp, self._version)).encode()).hexdigest()[:24]
+        what = repr((key, self._source_stamp, self._version)).encode()
+        made_of = hashlib.sha256(what).hexdigest()[:24]
         return f"{self.base}.{made_of}.nbc"
 
 

@@ -224,6 +224,7 @@ def turned(f) -> ast.Module:
     """Its source, with `with` and generators of micro-kernels for what Python would decide."""
     module = ast.parse(textwrap.dedent(inspect.getsource(f)))
     module.body[0].decorator_list = []
+    ast.increment_lineno(module, f.__code__.co_firstlineno - 1)
     return ast.fix_missing_locations(Turn().visit(module))
 
 

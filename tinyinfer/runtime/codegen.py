@@ -37,7 +37,7 @@ class Writer:
     def __init__(self, plan: Plan, name="graph"):
         self.plan, self.log, self.margin = plan, [], 1
         self.lines, self.calls, self.python = [], [], []
-        self.kernels, self.statics, self.classes = {}, {}, {}
+        self.kernels, self.statics, self.modules = {}, {}, set()
         self.constants: list[np.ndarray] = []
         self.fixed: list[np.ndarray] = []  # the constants of graphs, of which these may be parts
         self.taken = {
@@ -193,8 +193,9 @@ class Writer:
         if type(x) is tuple:
             return f"({', '.join(self.argument(each, near) for each in x)}{',' * (len(x) == 1)})"
         if isinstance(x, tuple):
-            self.classes[type(x).__name__] = type(x).__module__
-            return repr(x)
+            module = type(x).__module__.rpartition(".")[2]
+            self.modules.add(module)
+            return f"{module}.{x!r}"
         if isinstance(x, Static):
             return self.static(x)
         if isinstance(x, np.float32):
@@ -353,32 +354,33 @@ class Writer:
 
     def finished(self) -> str:
         body = "\n".join(with_forms_used(self.lines))
-        taken = ", ".join(self.addresses)
-        modules = sorted({f.__module__.rpartition(".")[2] for f in self.kernels})
         used = [word for word in written.__all__ if re.search(rf"\b{word}\b", body)]
-        head = [f'"""{self.name}: {len(self.plan.order.steps)} steps.\n\n{self.plan}\n"""\n']
-        classes = {}
-        for name, module in sorted(self.classes.items()):
-            classes.setdefault(module, []).append(name)
-        imports = [("tinyinfer.kernels", modules), *classes.items()]
-        imports += [
-            ("tinyinfer.kernels.native", ["native"]),
-            ("tinyinfer.kernels.static", ["Static"]),
-        ]
-        imports += [("tinyinfer.kernels.written", sorted({*used, "there", "whole"}))]
-        head += ["import numpy as np\n"] * ("np." in body)
-        head += [text for module, names in imports if names for text in imported(module, names)]
-        head += ["", *(f"{name} = there({full_name(f)})" for f, name in self.kernels.items()), ""]
-        for text, name in self.statics.items():
-            head += wrapped(f"{name} = {text}")
-        head += ["", "", "@whole", *wrapped(f"def {self.name}({taken}):")]
-        tail = [
+        modules = self.modules | {f.__module__.rpartition(".")[2] for f in self.kernels}
+        imports = {
+            "tinyinfer.kernels": sorted(modules),
+            "tinyinfer.kernels.native": ["native"],
+            "tinyinfer.kernels.static": ["Static"],
+            "tinyinfer.kernels.written": sorted({*used, "there", "whole"}),
+        }
+        taken = ", ".join(self.addresses)
+        lines = [
+            f'"""{self.name}: {len(self.plan.order.steps)} steps.\n\n{self.plan}\n"""\n',
+            *(["import numpy as np\n"] if "np." in body else []),
+            *(text for name, names in imports.items() if names for text in imported(name, names)),
             "",
+            *(f"{name} = there({full_name(f)})" for f, name in self.kernels.items()),
+            "",
+            *(text for t, name in self.statics.items() for text in wrapped(f"{name} = {t}")),
+            "\n",
+            "@whole",
+            *wrapped(f"def {self.name}({taken}):"),
+            body or "    pass",
+            "\n",
             "@native",
             *wrapped(f"def run({taken}):"),
             *wrapped(f"    {self.name}({taken})"),
         ]
-        return "\n".join([*head, body or "    pass", *tail, ""])
+        return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines) + "\n")
 
 
 WRITE = {
