@@ -1,6 +1,7 @@
 """Labelled images: the digits inside this package, MNIST and Fashion-MNIST."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import index
 from pathlib import Path
 
@@ -65,9 +66,13 @@ class Dataset:
         rows = self._rows(indices)
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
+    @cached_property
+    def _all(self):
+        return np.arange(len(self))
+
     def _rows(self, indices):
         try:
-            return np.arange(len(self))[np.asarray(indices) if len(indices) else []]
+            return self._all[np.asarray(indices) if len(indices) else []]
         except IndexError as error:
             raise RangeError(f"{self.name}, of {len(self)} images: {error}") from None
 
