@@ -25,6 +25,30 @@ def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
+def medians(rivals: dict, rounds: int, clock=time.perf_counter) -> dict[str, float]:
+    """The same for short ones, which run many times in a row. Each runs as often for nothing before it is
+    timed, so that it finds its own numbers in the caches: after another one has moved much it takes
+    milliseconds until they are there again."""
+    turns = {name: turns_of(run) for name, run in rivals.items()}
+    times = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, run in rivals.items():
+            for _ in range(turns[name]):
+                run()
+            start = clock()
+            for _ in range(turns[name]):
+                run()
+            times[name].append((clock() - start) / turns[name])
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def turns_of(run, least=2e-3):
+    run()
+    start = time.perf_counter()
+    run()
+    return max(1, min(1000, int(least / (time.perf_counter() - start + 1e-9))))
+
+
 def compare(title: str, cases: dict[str, dict], unit=1e-6, unit_name="µs", per=1, rounds=30):
     """Print a row a case: the time of each rival, and ours as a ratio to each peer.
 

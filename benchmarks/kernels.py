@@ -9,13 +9,11 @@ that this machine does in a second (of one thread), measured in the same turns.
 """
 
 import json
-import statistics
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from math import exp, log
 
-from compare import arguments, use_threads
+from compare import arguments, medians, use_threads
 
 
 @dataclass
@@ -73,23 +71,10 @@ def more(parser):
 
 
 def measured(case, rounds) -> dict:
-    """Medians. Each rival runs as often for nothing before it is timed, so that it finds its own numbers
-    in the caches: after another one has moved much it takes milliseconds until they are there again.
-    Short ones run many times in a row."""
     rivals = {"tinyinfer": case.ours, **case.peers}
     if case.flops:
         rivals["peak"] = peak_loop(case.flops, case.integer)
-    turns = {name: turns_of(run) for name, run in rivals.items()}
-    times = {name: [] for name in rivals}
-    for _ in range(rounds):
-        for name, run in rivals.items():
-            for _ in range(turns[name]):
-                run()
-            start = time.perf_counter()
-            for _ in range(turns[name]):
-                run()
-            times[name].append((time.perf_counter() - start) / turns[name])
-    seconds = {name: statistics.median(t) for name, t in times.items()}
+    seconds = medians(rivals, rounds)
     ours = seconds["tinyinfer"]
     return {
         "row": case.row, "case": case.name, "chosen": case.chosen, "seconds": seconds,
@@ -97,13 +82,6 @@ def measured(case, rounds) -> dict:
         "peak": seconds["peak"] / ours if case.flops else None,
         "rate": case.flops / ours / 1e9,
     }  # fmt: skip
-
-
-def turns_of(run, least=2e-3):
-    run()
-    start = time.perf_counter()
-    run()
-    return max(1, min(1000, int(least / (time.perf_counter() - start + 1e-9))))
 
 
 def peak_loop(flops, integer):
