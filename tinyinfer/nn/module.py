@@ -139,7 +139,8 @@ class Module:
     def train(self, flag=True):
         """Behave as in training (dropout, batch statistics), or as in use; here and inside."""
         for module in self.modules():
-            module._training = flag
+            if module._training != flag:  # what is compiled looks again at all that was set
+                module._training = flag
         return self
 
     def eval(self):
