@@ -212,3 +212,25 @@ def test_floats_lie_at_multiples_of_four_bytes():
     with pytest.raises(ti.ArgumentError, match="multiples of 4 bytes, not of 2"):
         ti.plan(graph, alignment=2, kernels="fast")
     ti.plan(graph, alignment=2, kernels="numpy")
+
+
+@pytest.mark.parametrize("size, stride, padding", [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+@pytest.mark.parametrize("images", [1, 16, 19])
+def test_the_gradient_of_a_pool_of_relu_is_one_step(size, stride, padding, images):
+    """With zeros, ties and what is no number among the maxima."""
+    rng = np.random.default_rng(images)
+    x = rng.integers(-2, 3, (images, 3, 9, 8)).astype("float32")
+    x[0, 0, 0, :3] = np.nan, np.inf, -np.inf
+    weight = rng.standard_normal((images, 3, 20, 20)).astype("float32")
+
+    def back(x):
+        x = x * 1.5
+        y = ti.max_pool2d(ti.relu(x), size, stride, padding)
+        return ti.grad((y * weight[:, :, : y.shape[2], : y.shape[3]]).sum(), [x])[0]
+
+    step = ti.compile(back, kernels="fast")
+    with np.errstate(all="ignore"):
+        wanted, got = back(given := ti.tensor(x, requires_grad=True)).numpy(), step(given).numpy()
+    assert np.allclose(wanted, got, rtol=1e-5, atol=1e-6, equal_nan=True)
+    windows = [n for n, kernel in step.plan.kernels.items() if kernel.name == "windows"]
+    assert any(isinstance(n.op, Fused) for n in windows)

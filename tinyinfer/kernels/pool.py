@@ -11,6 +11,8 @@ operation; both are done in `depthwise`. The gradient of a maximum goes through 
                 wins = x[p, s i + k, s j + l] = y[p, i, j]
                 gx[p, s i + k, s j + l] += left where wins
                 left = 0 where wins
+
+`gated`: where the maximum is not above 0, left is 0: so comes back through the pool of relu(x).
 """
 
 from dataclasses import replace
@@ -30,6 +32,8 @@ from .simd import (
     BYTES,
     LANES,
     at,
+    constant,
+    f32,
     fill,
     is_nan,
     load,
@@ -37,9 +41,11 @@ from .simd import (
     micro,
     registers,
     select,
+    splat,
     store,
     zeros,
 )
+from .static import Static
 from .taps import summaries, table, taps_forward
 
 LAYOUTS = "NCHW", "NCHW16c", "NCHW16n"
@@ -48,7 +54,10 @@ LAYOUTS = "NCHW", "NCHW16c", "NCHW16n"
 @micro
 def give(t, gx, g, m, x, row, down, across):
     """Of one window: rows of x and of gx lie so many bytes apart."""
-    left, best = registers([load(g)]), load(m)
+    left, best = load(g), load(m)
+    if t.gated:
+        left = left * select(best > 0, splat(constant(f32, 1)), zeros())
+    left = registers([left])
     for k in loop(down):
         for l in loop(across):
             there = row * k + l * BYTES
@@ -111,8 +120,9 @@ OPS = MaxPool2d, AvgPool2d, AvgPool2dInput, MaxPool2dInput
 
 
 @kernel(*OPS, *((In, op) for op in OPS))
-def find(op, y, *xs):
-    found, (_, layout, _, count) = pooling(op, y, *xs), unwrapped(op)
+def find(op, y, *xs, gated=False):
+    """`gated`, of the gradient of a maximum: relu's gradient, too."""
+    found, (_, layout, _, count) = pooling(op, y, *xs, gated=gated), unwrapped(op)
     rest = count and count % LANES
     if not found or not rest:
         return found
@@ -125,11 +135,11 @@ def find(op, y, *xs):
     return replace(found, run=run)
 
 
-def pooling(op, y, *xs):
+def pooling(op, y, *xs, gated=False):
     pool, *_ = unwrapped(op)
     if isinstance(pool, MaxPool2dInput):
         layer = layer_of(op, y, xs[0], *xs)
-        return layer and largest_input(layer)
+        return layer and largest_input(layer, gated)
     forward = not isinstance(pool, AvgPool2dInput)
     layer = layer_of(op, *((xs[0], y) if forward else (y, xs[0])), *xs)
     if layer is None:
@@ -139,7 +149,7 @@ def pooling(op, y, *xs):
     return replace(made, name="strips", run=lambda y, x, room: made.run(y, x, x, room))
 
 
-def largest_input(layer):
+def largest_input(layer, gated):
     rows, columns = layer.taps(taps_forward)
     blocks = -(-layer.x[1] // LANES)
     operations = 4 * prod(layer.y) * prod(layer.w[2:])
@@ -150,7 +160,7 @@ def largest_input(layer):
     room = Spec((parts, int(LANES * 2 * (gs + xs)) * layer.planes), np.dtype(np.float32))
     sizes = sizes_of(layer.x, layer.y, layer.planes)
     numbers = bands, summaries(rows), summaries(columns), sizes, int(gs), int(xs)
-    run = bound(give_to_largest, numbers=numbers, parts=parts)
+    run = bound(give_to_largest, Static(gated=int(gated)), numbers, parts)
     cost = Cost(operations, 8 * (prod(layer.x) + prod(layer.y)), 0.3)
     return Kernel("windows", run, (room,), cost=cost)
 

@@ -78,6 +78,7 @@ class OfMaximum(Op):
 
 class MaxPool2dInput(OfMaximum):
     """x'[n, c, s i + k - p, s j + l - p] += g[n, c, i, j], where x[...] is the first maximum y[n, c, i, j]"""
+    begins = True
 
     def infer(self, g, x, y):
         self.check(x, y, given=g, like=y)

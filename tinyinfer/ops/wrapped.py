@@ -14,6 +14,7 @@ for flag in (
     "differentiable",
     "broadcasts",
     "anchor",
+    "begins",
     "epilogue",
     "mac",
     "raises",

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from ..core.tensor import Node
 from ..graph.fused import Fused
-from ..kernels import chain, groups
+from ..graph.passes.rewrite import uniform
+from ..kernels import chain, groups, pool
 from ..kernels.kernel import Kernel, ended_kernel, kernel
 from ..ops.activation import Relu
-from ..ops.elementwise import Add
-from ..ops.pool import MaxPool2d
+from ..ops.elementwise import Add, Greater, Mul
+from ..ops.pool import MaxPool2d, MaxPool2dInput
 
 
 class End(NamedTuple):
@@ -35,7 +36,7 @@ def fused(op, y, *xs) -> Kernel | None:
     if all(n.op.elementwise or n.op.view for n in graph.steps):
         return chain.fused(graph, y, *xs)
     end = end_of(graph)
-    return end and with_end(end, graph, y) or groups.fused(graph, y, *xs)
+    return end and with_end(end, graph, y) or gated(graph, y) or groups.fused(graph, y, *xs)
 
 
 def with_end(end, graph, y) -> Kernel | None:
@@ -45,8 +46,13 @@ def with_end(end, graph, y) -> Kernel | None:
     x, w, *bias = [n.spec for n in used]
     more = {"bias": bias[0] if bias else None, "activation": end.activation, "pool": end.pool}
     found = ended_kernel(end.sum.op, y, x, w, **more)
+    return found and of_inputs(found, graph, used)
+
+
+def of_inputs(found, graph, used) -> Kernel:
+    """A kernel of these inputs, for all that the graph has."""
     places = [graph.inputs.index(n) for n in used]
-    if found is None or places == [*range(len(graph.inputs))]:
+    if places == [*range(len(graph.inputs))]:
         return found
     n = len(graph.inputs)
 
@@ -54,6 +60,20 @@ def with_end(end, graph, y) -> Kernel | None:
         found.run(y, *[arrays[i] for i in places], *arrays[n:])
 
     return Kernel(found.name, run, found.scratch, cost=found.cost, error=found.error)
+
+
+def gated(graph, y) -> Kernel | None:
+    """The gradient of max_pool2d(x), x = relu(...): what comes back times x > 0."""
+    match [n for n in graph.steps if not n.op.view]:
+        case [*_, Node(Mul(), (a, b))] as steps if len(steps) == 3:
+            back, gate = (a, b) if isinstance(b.op, Greater) else (b, a)
+            inner = getattr(back.op, "op", back.op)
+            if not (isinstance(inner, MaxPool2dInput) and isinstance(gate.op, Greater)):
+                return None
+            x, zero = gate.inputs
+            if x is back.inputs[1] and uniform(zero) == 0:
+                found = pool.find(back.op, y, *[n.spec for n in back.inputs], gated=True)
+                return found and of_inputs(found, graph, back.inputs)
 
 
 def end_of(graph) -> End | None:

@@ -70,9 +70,7 @@ class Generated(Arena):
         program = self.program
         if watch or watchers:  # they look at each step
             return super().run(inputs, results, states, watch)
-        if program.asks:
-            self.fill(inputs, results, states)
-            self.ends = results, states
+        self.given, self.filled = (inputs, results, states), False
         try:
             arrays = (
                 *self.before,
@@ -88,8 +86,8 @@ class Generated(Arena):
             if self.error:
                 self.tell()
         finally:
-            self.error = self.ends = None
-            if program.asks:
+            self.error = self.given = None
+            if self.filled:
                 self.empty()
 
     def call(self, arrays):
@@ -103,8 +101,11 @@ class Generated(Arena):
         """Do step number i, or, behind the last one, copy what is left to copy; 1 if there was an error."""
         n = None
         try:
+            if not self.filled:
+                self.fill(*self.given)
+                self.filled = True
             if i == len(self.calls):
-                self.finish(*self.ends)
+                self.finish(*self.given[1:])
             else:
                 n, run, args = self.calls[i]
                 run(*args)

@@ -5,6 +5,7 @@
                | epilogue                         a pool, once, after an anchor
                | reduction                        a sum over axes, as the end, where `fits` is asked
     anchor   ::= convolution, product of matrices, softmax, layer norm ...
+               | gradient of a pool               where `fits` is asked
 
 A step joins the group of an input that nothing else uses. If there are several such inputs, as in
 f(x) + g(z), it joins all of them that are without an anchor, and one that has one. Why can no cycle
@@ -75,12 +76,14 @@ def grouped(graph, fits=None) -> dict[Node, Group]:
     """The last step of each group -> the group."""
     used, groups = users(graph), {}
     for n in graph.steps:
-        anchor = n if n.op.anchor else None
-        group = Group([n], anchor, n.op.anchor or n.op.elementwise, n.op.epilogue)
+        anchor = n if n.op.anchor or n.op.begins and fits is not None else None
+        group = Group([n], anchor, bool(anchor) or n.op.elementwise, n.op.epilogue)
         before = [groups[x] for x in set(n.inputs) if used[x] == 1 and x in groups]
-        for g in sorted(before, key=lambda g: (g.anchor is None, -g.last.born)):
+        before = sorted(before, key=lambda g: (g.anchor is None, -g.last.born))
+        for g in before * 2:  # what did not fit may do so beside another
             if (
-                g.takes(n, fits is not None)
+                g.last in groups
+                and g.takes(n, fits is not None)
                 and (fits is None or fits(tried(group, g)))
                 and group.absorbs(g)
             ):
