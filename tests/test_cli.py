@@ -75,7 +75,7 @@ def test_help(tinyinfer):
     for args in [], ["--help"]:
         status, out, _ = tinyinfer(*args)
         assert status == 0 and all(
-            f" {c} " in out for c in ("train", "evaluate", "draw", "summary")
+            f" {c} " in out for c in ("train", "evaluate", "draw", "summary", "compile")
         )
     status, out, _ = tinyinfer("train", "--help")
     assert status == 0 and all(

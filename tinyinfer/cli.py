@@ -196,7 +196,8 @@ class Live:
         self.bar = Progress(
             *columns, console=console, transient=True, disable=not sys.stdout.isatty()
         )
-        self.task = self.bar.add_task("", total=run.steps, completed=run.steps_done)
+        first = "compiling" if run.compiled else ""
+        self.task = self.bar.add_task(first, total=run.steps, completed=run.steps_done)
 
     def __enter__(self):
         self.bar.start()

@@ -1,5 +1,6 @@
 """A run as one compiled function of each kind of batch: the same to rounding, and as easy to stop."""
 
+import json
 import signal
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,7 @@ import tinyinfer as ti
 from tinyinfer import data, nn
 from tinyinfer.core.op import watchers
 from tinyinfer.runtime.compile import Compiled
-from tinyinfer.train import Recipe, Run, checkpoint, evaluate, fit
+from tinyinfer.train import Recipe, Run, checkpoint, evaluate, fit, folder
 
 SGD = replace(small.RECIPE, optimizer="sgd", lr=0.05, clip_norm=1, weight_decay=1e-3)
 RECIPES = {
@@ -107,16 +108,18 @@ def stopped(steps, run):
 def test_resumed_is_the_same_as_never_stopped_bit_for_bit(tmp_path):
     fit(small.run(compiled=True), tmp_path / "whole")
     for steps in (1, 4, 7):
-        folder = tmp_path / str(steps)
+        path = tmp_path / str(steps)
         with pytest.raises(KeyboardInterrupt):
-            fit(small.run(compiled=True), folder, watch=partial(stopped, steps))
+            fit(small.run(compiled=True), path, watch=partial(stopped, steps))
         ti.manual_seed(123)
-        fit(small.run(compiled=True), folder, resume=True)
-        assert content(folder) == content(tmp_path / "whole")
+        fit(small.run(compiled=True), path, resume=True)
+        assert content(path) == content(tmp_path / "whole")
 
 
 def test_a_checkpoint_knows_whether_it_was_compiled(tmp_path):
     for flag in (False, True):
+        folder.Folder(tmp_path / str(flag)).start(small.run(compiled=flag))
+        assert json.loads((tmp_path / str(flag) / "run.json").read_text())["compiled"] is flag
         checkpoint.save(small.run(compiled=flag), tmp_path / "x")
         saved = checkpoint.load(tmp_path / "x")
         assert saved.compiled is flag

@@ -51,6 +51,7 @@ class Folder:
             **checkpoint.identity(run),
             "recipe": asdict(run.recipe),
             "seed": run.seed,
+            "compiled": run.compiled,
             "versions": {name: version(name) for name in ("tinyinfer", "numpy")}
             | {"python": platform.python_version()},
         }
