@@ -25,11 +25,11 @@ def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def medians(rivals: dict, rounds: int, clock=time.perf_counter) -> dict[str, float]:
-    """The same for short ones, which run many times in a row. Each runs as often for nothing before it is
-    timed, so that it finds its own numbers in the caches: after another one has moved much it takes
-    milliseconds until they are there again."""
-    turns = {name: turns_of(run) for name, run in rivals.items()}
+def medians(rivals: dict, rounds: int, clock=time.perf_counter, least=2e-3) -> dict[str, float]:
+    """The same for short ones, which run many times in a row, for `least` seconds. Each runs as often for
+    nothing before it is timed, so that it finds its own numbers in the caches: after another one has
+    moved much it takes milliseconds until they are there again."""
+    turns = {name: turns_of(run, least) for name, run in rivals.items()}
     times = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, run in rivals.items():
@@ -42,7 +42,7 @@ def medians(rivals: dict, rounds: int, clock=time.perf_counter) -> dict[str, flo
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def turns_of(run, least=2e-3):
+def turns_of(run, least):
     run()
     start = time.perf_counter()
     run()

@@ -146,7 +146,7 @@ def installed(name):
 
 def measured(row, case, run, peers, bars, options):
     clock = time.process_time if options.cpu else time.perf_counter
-    found = medians({OURS: run, **peers}, options.rounds, clock)
+    found = medians({OURS: run, **peers}, options.rounds, clock, least=1e-2)
     if options.profile:
         print(run.func.profile(*run.args))
     bars = {name: most for name, most in bars.items() if name in peers and most}
