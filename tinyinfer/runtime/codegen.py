@@ -1,4 +1,4 @@
-"""A plan as one function: its text, for people, and its machine code.
+"""A plan as one function, that people can read.
 
     net(arena, image, weights ..., results ..., constants)
 
@@ -7,81 +7,61 @@ that is written down in the order of the plan, with places in the arena for the 
 machine code Python does, when it is its turn. kernels/written.py is what the text is made of.
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from keyword import iskeyword
 
 import numpy as np
 
-from ..core.spec import Spec
-from ..graph.graph import free_name
+from ..core.spec import spec_of
 from ..kernels import written
-from ..kernels.native import full_name
 from ..kernels.recorded import Call, Check, NotNative, Place, place, without_gaps
 from ..kernels.static import Static
 from .arena import Arena, Joined
 from .formula import formula, number
 from .nested import Inside, Rows, Sides, Turns
 from .plan import Plan
+from .text import Text
 
-WIDTH = 100  # of a line
 MAKERS = {np.dtype(name.replace("flags", "bool")): name for name in written.MAKERS}
+FEW = 1000  # numbers of a constant that are looked at, whether it is there already
 
 
-class Writer:
-    """`text`; `constants`, the arrays that it expects; `calls` of kernels; and `python`, the numbers of the
-    steps that Python does."""
+class Writer(Text):
+    """`text`; `constants`, the arrays that it expects; `calls` of kernels; and `python`, the numbers of
+    the steps that Python does, or may have to."""
 
     def __init__(self, plan: Plan, name="graph"):
-        self.plan, self.log, self.margin = plan, [], 1
-        self.lines, self.calls, self.python = [], [], []
-        self.kernels, self.statics, self.modules = {}, {}, set()
+        super().__init__()
+        self.plan, self.log = plan, []
+        self.calls, self.python = [], []
         self.constants: list[np.ndarray] = []
-        self.fixed: list[np.ndarray] = []  # the constants of graphs, of which these may be parts
-        self.taken = {
-            *written.__all__,
-            "arena",
-            "constants",
-            "callback",
-            "native",
-            "Static",
-            "run",
-            "t",
-        }
-        self.name = self.free(name)
+        self.known: list[np.ndarray] = []  # arrays that never change, of which these may be parts
+        name = self.free(name)
         self.places = self.outside(plan.graph)
-        self.addresses = ["arena", *[name for name, _ in self.places[1:]], "constants"]
         self.whole(plan)
-        if self.python:
-            self.addresses.append("callback")
-        self.text = self.finished()
+        addresses = (
+            *(name for name, _ in self.places),
+            "constants",
+            *["callback"][: len(self.python)],
+        )
+        self.addresses, self.name = addresses, name
+        self.text = self.finished(name, f"{len(plan.order.steps)} steps.\n\n{plan}", addresses)
 
     def outside(self, graph) -> list[tuple[str, Place]]:
-        """The arena, inputs, results and States."""
+        """The arena, inputs, results and States, with their names."""
+        place_of = lambda spec: place(self.log, *spec)
         found = [("arena", place(self.log, (self.plan.arena_bytes,), np.uint8))]
-        for n in graph.inputs:
-            found.append((self.free(graph.names[n]), self.place(n.spec)))
+        found += [(self.free(graph.names[n]), place_of(n.spec)) for n in graph.inputs]
         for i, n in enumerate(graph.outputs):
             name = "result" if len(graph.outputs) == 1 else f"result{i}"
-            found.append((self.free(name), self.place(n.spec)))
+            found.append((self.free(name), place_of(n.spec)))
         read = {state: n for n, state in graph.states.items()}
         for i, state in enumerate(states_of(graph)):
             name = state.name or (graph.names[read[state]] if state in read else f"state{i}")
-            found.append((self.free(name), self.place(state.spec)))
+            found.append((self.free(name), place_of(state.spec)))
         return found
 
-    def place(self, spec):
-        return place(self.log, *spec)
-
-    def free(self, wanted) -> str:
-        """A name of Python's that nothing else has."""
-        wanted = re.sub(r"\W", "_", wanted)
-        wanted = wanted if wanted.isidentifier() and not iskeyword(wanted) else f"v{wanted}"
-        return free_name(wanted, self.taken)
-
-    # ---- the function ------------------------------------------------------------------------------
+    # ---- steps -------------------------------------------------------------------------------------
 
     def whole(self, plan):
         graph, arena = plan.graph, Arena(plan, self.places[0][1])
@@ -96,238 +76,79 @@ class Writer:
         self.block(arena, names, [x for _, x in inputs], [x for _, x in results], states)
 
     def block(self, arena, names, inputs, results, states=None):
-        """The steps of a plan; `names` are those of its values, with their places."""
-        self.fixed += [n.value for n in arena.plan.graph.constants]
+        """The steps of a plan; `names` are those of its values, with their places. Without `states` it
+        is a graph in a step."""
+        self.known += [n.value for n in arena.plan.graph.constants]
         arena.fill(inputs, results, {s: x for s, (_, x) in (states or {}).items()})
         for i, (n, run, args) in enumerate(arena.calls):
-            ys = args[0] if isinstance(args[0], tuple) else args[:1]
-            blocks = arena.values.blocks_of(n)
+            ys, blocks = several(args[0]), arena.values.blocks_of(n)
             wanted = f"v{arena.plan.graph.names[n]}"
             called = [self.free(f"{wanted}_{k}" if ys[1:] else wanted) for k in range(len(ys))]
             self.comment(arena, n, called, names)
             for name, block, y in zip(called, blocks, ys):
                 names[block] = name, y
-                self.write(f"{name} = {self.expression(y, ())}")
-            mine = [names[b] for b in blocks]
-            theirs = [names[b] for x in n.inputs for b in arena.values.blocks_of(x) if b in names]
-            self.attempt(states is not None, i, arena, n, run, args, mine, theirs)
-        try:
-            last = [*self.last_copies(arena, names, dict(enumerate(results)), states)]
-        except NotNative as why:
-            self.ask_python(len(arena.calls) if states is not None else None, why)
-        else:
-            for text in last:
-                self.write(text)
+                self.write(f"{name} = {self.expression(y)}")
+            near = [
+                names[b] for x in (n, *n.inputs) for b in arena.values.blocks_of(x) if b in names
+            ]
+            with self.or_python(i, states is not None):
+                self.step(arena, n, run, args, near)
+            self.write()
+        with self.or_python(len(arena.calls), states is not None):
+            for to, x in last_copies(arena, results, states):
+                self.copy(to, x, names.values())
         arena.empty()
 
-    def attempt(self, outermost, i, arena, n, run, args, mine, theirs):
-        """In machine code; else the outermost step is one for Python."""
-        before = len(self.lines), len(self.calls), self.margin
+    @contextmanager
+    def or_python(self, i, outermost):
+        """What is written inside; or, if that has no machine code, Python does step i, if it is not in
+        another: else that one is Python's."""
+        before, self.asked = (
+            (len(self.lines), len(self.calls), self.margin),
+            i if outermost else None,
+        )
         try:
-            self.step(i if outermost else None, arena, n, run, args, mine, theirs)
+            yield
         except (NotNative, ValueError) as why:
             if not outermost:
                 raise NotNative(str(why)) from why
             del self.lines[before[0] :], self.calls[before[1] :]
-            self.margin = before[2]
-            self.ask_python(i, why)
-        self.write()
+            self.margin, self.asked = before[2], i
+            self.ask_python(why)
 
-    def ask_python(self, i, why):
-        if i is None:
+    def ask_python(self, why):
+        if self.asked is None:
             raise NotNative("Python would have to do it")
-        self.python.append(i)
-        self.write(f"python(callback, {i})  # {why}")
+        self.python.append(self.asked)
+        self.write(f"python(callback, {self.asked})  # {why}")
 
-    def step(self, i, arena, n, run, args, mine, theirs):
+    def step(self, arena, n, run, args, near):
         if isinstance(run, Joined):
-            for y, x in run.copies(*args):
-                self.write(f"copy({self.expression(y, mine)}, {self.expression(x, theirs)})")
-        elif isinstance(run, Inside | Sides | Turns | Rows):
-            WRITE[type(run)](
-                self, run, args[0] if isinstance(args[0], tuple) else args[:1], *args[1:]
-            )
+            for to, x in run.copies(*args):
+                self.copy(to, x, near)
+        elif type(run) in WRITE:
+            WRITE[type(run)](self, run, several(args[0]), *args[1:])
         elif arena.plan.kernels[n].cost is None:
             raise NotNative("there is only NumPy for it")
         else:
             self.log.clear()
             run(*args)
-            self.log_written(i, mine, theirs)
+            self.write_log([*self.log], near)
 
-    def log_written(self, i, mine, theirs):
-        margin = self.margin
-        for what in [*self.log]:
-            if isinstance(what, Check):
-                of = self.expression(what.array, theirs), *map(str, what.numbers)
-                self.write(f"if {what.name}({', '.join(of)}):")
-                self.margin += 1
-            else:
-                self.write(self.call(what, mine, theirs))
-        while self.margin > margin:
-            self.margin -= 1
-            self.write("else:")
-            with self.inside():
-                self.ask_python(i, "or else by the definition")
-
-    def call(self, call: Call, mine, theirs) -> str:
-        self.calls.append(call)
-        y, *xs = call.arrays
-        args = [
-            self.argument(y, [*mine, *theirs]),
-            *(self.argument(x, [*theirs, *mine]) for x in xs),
-        ]
-        self.fixed += [x for x in call.numbers if isinstance(x, np.ndarray)]
-        args += [self.argument(x, ()) for x in call.numbers]
-        first = f"{self.static(call.t)}, "
-        f = self.kernel(call.f)
-        if call.parts > 1:
-            f = f"{f}.in_parts"
-            first += str(call.parts)
-        else:
-            first += "0, 1"
-        return f"{f}({', '.join((first, *args))})"
-
-    def argument(self, x, near) -> str:
-        if isinstance(x, np.ndarray):
-            return self.expression(x, near)
-        if type(x) is tuple:
-            return f"({', '.join(self.argument(each, near) for each in x)}{',' * (len(x) == 1)})"
-        if isinstance(x, tuple):
-            module = type(x).__module__.rpartition(".")[2]
-            self.modules.add(module)
-            return f"{module}.{x!r}"
-        if isinstance(x, Static):
-            return self.static(x)
-        if isinstance(x, np.float32):
-            return f"np.float32({x})"
-        if type(x) is not int and not isinstance(x, np.int64):
-            raise NotNative(f"an argument is {x!r}")
-        return str(x)
-
-    def expression(self, x, near) -> str:
-        """An array, beside those that have names, or in the arena or what else comes from outside."""
-        if not isinstance(x, Place):
-            return self.constant(x)
-        without_gaps((x,))
-        begin = address(x)
-        for name, there in (*near, *self.places):
-            start = begin - address(there)
-            moves = x.moves[len(there.moves) :]
-            if (
-                not 0 <= start <= start + x.nbytes <= there.nbytes
-                or x.moves[: len(there.moves)] != there.moves
-            ):
-                continue
-            if start or moves or spec(x)[1] != there.dtype or x.size != there.size:
-                terms = [name, *([str(start)] if start or not moves else []), *map(term, moves)]
-                return self.made(x, " + ".join(terms))
-            return name if x.shape == there.shape else f"{name}.reshape({numbers(x.shape)})"
-        raise NotNative("an array is made on the way")
-
-    def made(self, x, where) -> str:
-        return f"{MAKERS[x.dtype]}({', '.join([where, *map(str, x.shape)])})"
-
-    def constant(self, x) -> str:
-        """What was made on the way is writable: it is other numbers in each call."""
-        inside = lambda arrays: any(np.may_share_memory(x, a) for a in arrays)
-        if inside(a for _, a in self.places) or x.flags.writeable and not inside(self.fixed):
-            raise NotNative("an array is made on the way")
-        without_gaps((x,))
-        same = lambda c: (
-            c is x or (spec(c) == spec(x) and x.size < 1000 and c.tobytes() == x.tobytes())
-        )
-        found = next((i for i, c in enumerate(self.constants) if same(c)), None)
-        if found is None:
-            found = len(self.constants)
-            self.constants.append(x)
-        return self.made(x, f"constant(constants, {found})")
-
-    def last_copies(self, arena, names, results, states) -> Iterator[str]:
-        value = lambda n: arena.fixed[n] if n in arena.fixed else arena.now[n]
-        near = list(names.values())
-        place = lambda x: self.expression(x, near)
-        for copy, stash in arena.copies:
-            if stash is not None:
-                yield f"copy({place(stash)}, {place(value(copy.node))})"
-            elif copy.kind == "output":
-                yield f"copy({place(results[copy.key])}, {place(value(copy.node))})"
-        for copy, stash in arena.copies:
-            if copy.kind == "state":
-                given = value(copy.node) if stash is None else stash
-                yield f"copy({states[copy.key][0]}, {place(given)})"
-
-    # ---- graphs in steps ---------------------------------------------------------------------------
-
-    def nested(self, arena, given, results):
-        names = {}
-        for n, x in zip(arena.plan.graph.inputs, given):
-            if isinstance(x, Place):
-                name = self.free(arena.plan.graph.names[n])
-                self.write(f"{name} = {self.expression(x, ())}")
-                names[arena.values.block[n]] = name, x
-        self.block(arena, names, given, results)
-
-    def write_inside(self, run, ys, *xs):
-        self.nested(run.arena, xs, ys)
-
-    def write_sides(self, run, ys, p, *xs):
-        self.write(f"if flag({self.expression(p, ())}):")
-        with self.inside():
-            self.nested(run.then, xs, ys)
-        self.write("else:")
-        with self.inside():
-            self.nested(run.otherwise, xs, ys)
-
-    def write_turns(self, run, ys, *xs):
-        captured, flag = xs[len(ys) :], f"flag({self.expression(run.flag, ())})"
-        self.copies(ys, xs)
-        self.nested(run.test, (*ys, *captured), (run.flag,))
-        if run.bound is None:
-            self.write(f"while {flag}:")
-        else:
-            self.write(f"for {self.free('turn')} in range({run.bound}):")
-            self.margin += 1
-            self.write(f"if {flag}:")
-        with self.inside():
-            self.nested(run.body, (*ys, *captured), run.spare)
-            self.copies(ys, run.spare)
-            self.nested(run.test, (*ys, *captured), (run.flag,))
-        self.margin -= run.bound is not None
-
-    def write_rows(self, run, ys, *xs):
-        (carry, rows, captured), mine = run.op.parts(xs), ys[: run.op.carries]
-        self.copies(mine, carry)
-        if not run.turns:
+    def write_log(self, log, near):
+        """Calls; what follows a check is inside of it."""
+        if not log:
             return
-        t = self.free("t")
-        first, step = run.turns[0], -1 if run.op.reverse else 1
-
-        def row(x):
-            if not isinstance(x, Place):
-                raise NotNative("the rows of a constant")
-            size = x.nbytes // len(x)
-            return x[first, ...].moving(t, step * size)
-
-        self.write(f"for {t} in range({len(run.turns)}):")
-        with self.inside():
-            given = *mine, *map(row, rows), *captured
-            self.nested(run.body, given, (*run.spare, *map(row, ys[run.op.carries :])))
-            self.copies(mine, run.spare)
-
-    def copies(self, to, arrays):
-        for y, x in zip(to, arrays):
-            self.write(f"copy({self.expression(y, ())}, {self.expression(x, ())})")
-
-    # ---- text --------------------------------------------------------------------------------------
-
-    def write(self, text=""):
-        self.lines += wrapped("    " * self.margin + text) if text else [""]
-
-    @contextmanager
-    def inside(self):
-        self.margin += 1
-        yield
-        self.margin -= 1
+        what, *rest = log
+        if isinstance(what, Check):
+            of = self.expression(what.array, near), *map(str, what.numbers)
+            with self.inside(f"if {what.name}({', '.join(of)}):"):
+                self.write_log(rest, near)
+            with self.inside("else:"):
+                self.ask_python("by the definition")
+        else:
+            self.write(self.call(what, near))
+            self.write_log(rest, near)
 
     def comment(self, arena, n, results, names):
         """What a step does, and how."""
@@ -341,46 +162,124 @@ class Writer:
         for text in (*lines, f"{last}  ({arena.plan.kernels[n].name})"):
             self.write(f"# {text}")
 
-    def kernel(self, f) -> str:
-        if f not in self.kernels:
-            self.kernels[f] = self.free(full_name(f).replace(".", "_"))
-        return self.kernels[f]
+    # ---- calls, and what they take -----------------------------------------------------------------
 
-    def static(self, t) -> str:
-        text = repr(t)
-        if text not in self.statics:
-            self.statics[text] = f"T{len(self.statics)}"
-        return self.statics[text]
+    def call(self, call: Call, near) -> str:
+        self.calls.append(call)
+        self.known += [x for x in call.numbers if isinstance(x, np.ndarray)]
+        y, *xs = call.arrays
+        inputs = [*near[1:], *near[:1]]  # y may be written over one: then both have that place
+        args = [self.argument(y, near), *(self.argument(x, inputs) for x in xs)]
+        args += [self.argument(x) for x in call.numbers]
+        f, t = self.kernel(call.f), self.static(call.t)
+        first = (f"{f}.in_parts({t}, {call.parts}",) if call.parts > 1 else (f"{f}({t}", "0", "1")
+        return f"{', '.join((*first, *args))})"
 
-    def finished(self) -> str:
-        body = "\n".join(with_forms_used(self.lines))
-        used = [word for word in written.__all__ if re.search(rf"\b{word}\b", body)]
-        modules = self.modules | {f.__module__.rpartition(".")[2] for f in self.kernels}
-        imports = {
-            "tinyinfer.kernels": sorted(modules),
-            "tinyinfer.kernels.native": ["native"],
-            "tinyinfer.kernels.static": ["Static"],
-            "tinyinfer.kernels.written": sorted({*used, "there", "whole"}),
-        }
-        taken = ", ".join(self.addresses)
-        lines = [
-            f'"""{self.name}: {len(self.plan.order.steps)} steps.\n\n{self.plan}\n"""\n',
-            *(["import numpy as np\n"] if "np." in body else []),
-            *(text for name, names in imports.items() if names for text in imported(name, names)),
-            "",
-            *(f"{name} = there({full_name(f)})" for f, name in self.kernels.items()),
-            "",
-            *(text for t, name in self.statics.items() for text in wrapped(f"{name} = {t}")),
-            "\n",
-            "@whole",
-            *wrapped(f"def {self.name}({taken}):"),
-            body or "    pass",
-            "\n",
-            "@native",
-            *wrapped(f"def run({taken}):"),
-            *wrapped(f"    {self.name}({taken})"),
-        ]
-        return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines) + "\n")
+    def argument(self, x, near=()) -> str:
+        if isinstance(x, np.ndarray):
+            return self.expression(x, near)
+        if type(x) is tuple:
+            return f"({', '.join(self.argument(each, near) for each in x)}{',' * (len(x) == 1)})"
+        if isinstance(x, tuple):
+            return self.record(x)
+        if isinstance(x, Static):
+            return self.static(x)
+        if isinstance(x, np.float32):
+            return f"np.float32({x})"
+        if type(x) is int or isinstance(x, np.int64):
+            return str(x)
+        raise NotNative(f"an argument is {x!r}")
+
+    def expression(self, x, near=()) -> str:
+        """An array: beside those that have names, or in the arena, or what else comes from outside."""
+        without_gaps((x,))
+        if not isinstance(x, Place):
+            return self.constant(x)
+        for name, there in (*near, *self.places):
+            start, n = address(x) - address(there), len(there.moves)
+            if 0 <= start <= start + x.nbytes <= there.nbytes and x.moves[:n] == there.moves:
+                return self.beside(x, name, there, start, x.moves[n:])
+        raise NotNative("an array is made on the way")
+
+    def beside(self, x, name, there, start, moves) -> str:
+        if start or moves or x.dtype != there.dtype or x.size != there.size:
+            terms = [str(start)] * bool(start or not moves) + [f"{by} * {t}" for t, by in moves]
+            return self.made(x, " + ".join((name, *terms)))
+        return name if x.shape == there.shape else f"{name}.reshape({', '.join(map(str, x.shape))})"
+
+    def made(self, x, where) -> str:
+        return f"{MAKERS[x.dtype]}({', '.join((where, *map(str, x.shape)))})"
+
+    def constant(self, x) -> str:
+        """What was made on the way is writable: it is other numbers in each call."""
+        inside = lambda arrays: any(np.may_share_memory(x, a) for a in arrays)
+        if inside(a for _, a in self.places) or x.flags.writeable and not inside(self.known):
+            raise NotNative("an array is made on the way")
+        found = next((i for i, c in enumerate(self.constants) if same(c, x)), len(self.constants))
+        self.constants[found:] = self.constants[found:] or [x]
+        return self.made(x, f"constant(constants, {found})")
+
+    def copy(self, to, x, near=()):
+        self.write(f"copy({self.expression(to, near)}, {self.expression(x, near)})")
+
+    def copies(self, to, arrays):
+        for y, x in zip(to, arrays):
+            self.copy(y, x)
+
+    # ---- graphs in steps ---------------------------------------------------------------------------
+
+    def nested(self, arena, given, results):
+        names = {}
+        for n, x in zip(arena.plan.graph.inputs, given):
+            if isinstance(x, Place):
+                name = self.free(arena.plan.graph.names[n])
+                self.write(f"{name} = {self.expression(x)}")
+                names[arena.values.block[n]] = name, x
+        self.block(arena, names, given, results)
+
+    def write_inside(self, run, ys, *xs):
+        self.nested(run.arena, xs, ys)
+
+    def write_sides(self, run, ys, p, *xs):
+        with self.inside(f"if flag({self.expression(p)}):"):
+            self.nested(run.then, xs, ys)
+        with self.inside("else:"):
+            self.nested(run.otherwise, xs, ys)
+
+    def write_turns(self, run, ys, *xs):
+        captured, flag = xs[len(ys) :], f"flag({self.expression(run.flag)})"
+
+        def turn():
+            self.nested(run.body, (*ys, *captured), run.spare)
+            self.copies(ys, run.spare)
+            self.nested(run.test, (*ys, *captured), (run.flag,))
+
+        self.copies(ys, xs)
+        self.nested(run.test, (*ys, *captured), (run.flag,))
+        if run.bound is None:
+            with self.inside(f"while {flag}:"):
+                turn()
+        else:
+            with self.inside(f"for {self.free('turn')} in range({run.bound}):"):
+                with self.inside(f"if {flag}:"):
+                    turn()
+
+    def write_rows(self, run, ys, *xs):
+        (carry, rows, captured), mine = run.op.parts(xs), ys[: run.op.carries]
+        self.copies(mine, carry)
+        t = self.free("t")
+
+        def row(x):
+            if not isinstance(x, Place):
+                raise NotNative("rows of a constant")
+            step = x.nbytes // len(x)
+            return x[run.turns[0], ...].moving(t, -step if run.op.reverse else step)
+
+        if run.turns:
+            with self.inside(f"for {t} in range({len(run.turns)}):"):
+                given = *mine, *map(row, rows), *captured
+                self.nested(run.body, given, (*run.spare, *map(row, ys[run.op.carries :])))
+                self.copies(mine, run.spare)
 
 
 WRITE = {
@@ -396,49 +295,28 @@ def states_of(graph) -> list:
     return [*dict.fromkeys((*graph.states.values(), *graph.updates))]
 
 
-def with_forms_used(lines) -> list[str]:
-    """Without those which give an array a form, `x = float32(x, 3)`, that nobody asks for."""
-    words = lambda text: Counter(re.findall(r"\w+", text.partition("#")[0]))
-    every = sum(map(words, lines), Counter())
-    form = re.compile(r" +(\w+) = \w+(\(.*\))?")
-    found = [(text, form.fullmatch(text)) for text in lines]
-    return [text for text, x in found if not x or every[x[1]] > words(text)[x[1]]]
+def last_copies(arena, results, states) -> Iterator[tuple]:
+    """(to, from) of what could not be made where it belongs."""
+    value = lambda n: arena.fixed[n] if n in arena.fixed else arena.now[n]
+    for copy, stash in arena.copies:
+        if stash is not None:
+            yield stash, value(copy.node)
+        elif copy.kind == "output":
+            yield results[copy.key], value(copy.node)
+    for copy, stash in arena.copies:
+        if copy.kind == "state":
+            yield states[copy.key][1], value(copy.node) if stash is None else stash
+
+
+def several(ys) -> tuple:
+    return ys if isinstance(ys, tuple) else (ys,)
 
 
 def address(x) -> int:
     return x.__array_interface__["data"][0]
 
 
-def spec(x):
-    return Spec(x.shape, x.dtype)
-
-
-def term(move) -> str:
-    name, size = move
-    return f"{size} * {name}"
-
-
-def numbers(xs):
-    return ", ".join(map(str, xs))
-
-
-def imported(module, names) -> list[str]:
-    text = f"from {module} import {', '.join(names)}"
-    return [text] if len(text) <= WIDTH else wrapped(f"from {module} import ({', '.join(names)})")
-
-
-def wrapped(text) -> list[str]:
-    """In lines of some length: broken behind commas, or between words of a comment."""
-    margin = len(text) - len(text.lstrip())
-    lines, rest, more = (
-        [],
-        text,
-        " " * (margin + 4) if not text.lstrip().startswith("#") else " " * margin + "#     ",
-    )
-    while len(rest) > WIDTH:
-        end = rest.rfind(", ", margin + 4, WIDTH) + 1
-        if not end:
-            break
-        lines.append(rest[:end])
-        rest = more + rest[end:].lstrip()
-    return [*lines, rest]
+def same(a, b) -> bool:
+    if a is b or spec_of(a) != spec_of(b):
+        return a is b
+    return a.size < FEW and a.tobytes() == b.tobytes()

@@ -75,9 +75,10 @@ def compile(
         raise ArgumentError(f"compile: threads is a whole number from 1 on, not {threads!r}")
     if isinstance(fn, Plan) and (passes, memory, order, selection) != (None, "best", None, {}):
         raise ArgumentError("compile: a Plan is made: give its options to ti.plan")
-    order = order or ("breadth" if threads > 1 and backend == "planned" else "memory")
     chosen = selected("compile", **selection)
-    if backend == "compiled":
+    splits = backend == "compiled" and chosen.fast
+    order = order or ("breadth" if threads > 1 and not splits else "memory")
+    if splits:
         chosen = replace(chosen, threads=threads)
     run_by = partial(
         BACKENDS[backend], memory=memory, order=order, threads=threads, selection=chosen
@@ -104,7 +105,7 @@ def compiled(graph, name, memory, order, threads, selection):
     """Where all is NumPy's, there is nothing to compile."""
     plan = plan_of(graph, memory, order, selection)
     if not plan.selection.fast:
-        return Executor(plan)
+        return Executor(plan, threads)
     from .generated import Program, Runner  # with Numba
 
     program = Program(plan, name)
