@@ -177,6 +177,15 @@ def watched(n, run, args, watch, lane=0):
         see(n.op, args[1 : 1 + len(n.inputs)], args[0])
 
 
+def tell(error, n, graph):
+    """Raise it where the run is waited for, and not where the step was."""
+    told = explained(error, n, graph)
+    try:
+        raise told from (error.__cause__ if told is error else error)
+    finally:
+        del error, told  # they hold this frame
+
+
 def explained(error, n, graph) -> BaseException:
     """The error, which says of which step it is."""
     where = f"in {called(graph, n)}" if n else "in a graph"

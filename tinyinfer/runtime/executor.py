@@ -17,7 +17,7 @@ from ..core.op import watchers
 from ..core.tensor import State
 from ..graph.graph import flops, nbytes, traffic
 from ..kernels.threads import chosen_threads
-from .arena import Arena, explained, watched
+from .arena import Arena, tell, watched
 from .machine import ASSUMED
 from .order import users_of
 from .plan import Plan
@@ -158,20 +158,12 @@ class Crew:
             if self.left:
                 self._do_all()
             if self.error:
-                self._tell()
+                tell(*self.error, self.arena.plan.graph)
             self.arena.finish(results, states)
         finally:
             self.error = ENDED  # another's traceback holds this crew, and the arrays of the call
             if not self.helpers:  # an interrupt may have come while they were waited for
                 self.arena.empty()
-
-    def _tell(self):
-        error, n = self.error
-        told = explained(error, n, self.arena.plan.graph)
-        try:
-            raise told from (error.__cause__ if told is error else error)
-        finally:
-            del error, told  # they hold this frame
 
     def _do_all(self):
         for n, count in self.missing.items():

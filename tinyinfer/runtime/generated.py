@@ -24,7 +24,7 @@ from ..kernels.borrowed import memory
 from ..kernels.launch import EACH_PART, each_part
 from ..kernels.native import LAUNCHING, contiguous, entry, kinds_of, sources
 from ..kernels.written import symbol
-from .arena import Arena, explained
+from .arena import Arena, tell
 from .codegen import Writer, states_of
 from .executor import Executor, writable
 from .machine import known_machines
@@ -84,7 +84,7 @@ class Generated(Arena):
             except BufferError:  # there are gaps in some
                 self.call([contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
             if self.error:
-                self.tell()
+                tell(*self.error, self.plan.graph)
         finally:
             self.error = self.given = None
             if self.filled:
@@ -113,14 +113,6 @@ class Generated(Arena):
             self.error = error, n
             return 1
         return 0
-
-    def tell(self):
-        error, n = self.error
-        told = explained(error, n, self.plan.graph)
-        try:
-            raise told from (error.__cause__ if told is error else error)
-        finally:
-            del error, told  # they hold this frame
 
 
 class Runner(Executor):
