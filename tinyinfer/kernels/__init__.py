@@ -23,7 +23,8 @@
     im2col, im2col_weights  convolution as a product of matrices: columns
     direct, int8            of blocks of channels; the same, and products, of bytes
     indirect                of pixels whose channels lie side by side
-    winograd                with less multiplications: combine, blocks, winograd_tiles, winograd_filters
+    winograd                with less multiplications: combine, blocks, winograd_tiles, winograd_filters;
+                            and the gradient by the weights: winograd_weights
     depthwise, pool         of each channel alone, and depthwise_columns, where images are wide
     lines, line_weights     a line at a time: line_kernels, images_in_lanes, columns_in_lanes
 

@@ -88,16 +88,16 @@ def runs(part, image, H, W):
 
 
 @inner
-def to_blocks(x, channels, part, y):
-    """Part of the images x (n, c, h, w), in NCHW."""
+def to_blocks(x, channels, first, last, part, y):
+    """Part of the images x (n, c, h, w), in NCHW: of these blocks of channels."""
     H, W = y.height, y.width
-    for c in range((channels + 15) // 16):
+    for c in range(first, last):
         for image in range(part.first // H, (part.last + H - 1) // H):
             start, count, length = runs(part, image, H, W)
             for p in range(start, start + count * W, W):
                 source = x + 4 * ((image * channels + 16 * c) * H * W + p)
                 to_lanes(FLOATS, source, 4 * H * W, min(16, channels - 16 * c),
-                         pixel(y, image, c, 0, p), 64, 16, length, 0, (length + 15) // 16)  # fmt: skip
+                         pixel(y, image, c - first, 0, p), 64, 16, length, 0, (length + 15) // 16)  # fmt: skip
 
 
 @inner

@@ -27,6 +27,7 @@ from . import (  # noqa: F401
     sparse,
     winograd,
     winograd_filters,
+    winograd_weights,
 )
 from .kernel import ended, forms
 

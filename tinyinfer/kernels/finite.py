@@ -48,6 +48,19 @@ def guarded(run, op, watched, bias=False, activation="", pool=False):
     return safe
 
 
+def unless_finite(run, op):
+    """`run(y, a, b, ...)`; and if y is not finite, what the definition makes of a and b."""
+
+    def safe(y, a, b, *scratch):
+        run(y, a, b, *scratch)
+        if is_place(y):
+            note(Check("finite", y), y)
+        elif not is_finite(y):
+            np.copyto(y, op.forward(a, b))
+
+    return safe
+
+
 def defined(op, activation, pool, a, b, *bias):
     y = op.forward(a, b)
     if bias:

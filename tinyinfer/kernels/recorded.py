@@ -52,8 +52,8 @@ class Call(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What follows is right if some function of this name, of kernels/written.py, says so of the array;
-    else it is a step for Python."""
+    """What follows, or if nothing does, what was done, is right if some function of this name, of
+    kernels/written.py, says so of the array; else it is a step for Python."""
 
     name: str
     array: Place

@@ -78,7 +78,7 @@ def inputs_of(t, x, blocks, tiles, block, v, plane):
             if inside:
                 place, pitch = pixel(x, image, c, i, j), 64 * x.width
             else:
-                gather(t, x, image, c, i, j, edge)
+                gather(x, image, c, i, j, edge, n)
             transform(t, place, pitch, v + c * n * n * plane + 64 * k, plane)
 
 
@@ -150,7 +150,7 @@ def convolve(t, part, parts, y, x, p, bias, v, s, xs, ys, g):
             if t.turned:
                 taken = part_of(t, block, tiles, H, W, t.m + t.r - 1)
                 source = strip(at(xs, part * xs.shape[1]), taken, H, W)
-                to_blocks(at(x, 0), x.shape[1], taken, source)
+                to_blocks(at(x, 0), x.shape[1], 0, blocks, taken, source)
             if t.back:
                 made = part_of(t, block, around, OH, OW, t.m + 0)
                 result = strip(at(ys, part * ys.shape[1]), made, OH, OW)

@@ -120,9 +120,9 @@ def any_lane(mask) -> Value:
 
 
 @micro
-def gather(t, x, image, block, i, j, to):
-    """The tile of inputs from (i, j), with zeros around the image."""
-    n, x = size_of(t), Images(*x)
+def gather(x, image, block, i, j, to, n):
+    """The n x n pixels from (i, j) on, with zeros around the image."""
+    x = Images(*x)
     for k in loop(n * n):
         store(to + k * BYTES, zeros())
     for p in loop(below(x.height - i, n), above(-i, 0)):
@@ -191,7 +191,7 @@ def by_definition(t, x, blocks, image, i, j, p, bias, rest, y):
     for place in places():
         store(place, bias)
     for c in loop(blocks):
-        gather(t, x, image, c, i, j, inputs)
+        gather(x, image, c, i, j, inputs, size_of(t))
         for lane in loop(LANES):
             filters_again(t, p + (c * LANES + lane) * line, blocks * (LANES * line), w)
             add_taps(t, inputs + lane * 4, w, y, meets)

@@ -247,6 +247,9 @@ class Turn(ast.NodeTransformer):
         made.iter.args[0].body, made.body = n.test, n.body
         return made
 
+    def visit_Not(self, n):
+        return ast.Invert()
+
     def visit_Name(self, n):
         return ast.Name("loop", n.ctx) if n.id == "range" else n
 

@@ -142,9 +142,11 @@ class Writer(Text):
         what, *rest = log
         if isinstance(what, Check):
             of = self.expression(what.array, near), *map(str, what.numbers)
-            with self.inside(f"if {what.name}({', '.join(of)}):"):
-                self.write_log(rest, near)
-            with self.inside("else:"):
+            right = f"{what.name}({', '.join(of)})"
+            if rest:
+                with self.inside(f"if {right}:"):
+                    self.write_log(rest, near)
+            with self.inside("else:" if rest else f"if not {right}:"):
                 self.ask_python("by the definition")
         else:
             self.write(self.call(what, near))

@@ -266,7 +266,11 @@ def estimated(kernel, op, specs, machine) -> float:
         return CALL * (10 if kernel.name == "definition" else 1)
     flat = [s for s in specs if isinstance(s, Spec)]
     moved = sum(map(nbytes, flat)) + 2 * sum(map(nbytes, kernel.scratch))
-    work = op.flops(*specs) / (SHARE * machine.peak) if op.mac else 0
+    work, operations = 0, op.flops(*specs)
+    if op.mac:
+        work = operations / (SHARE * machine.peak)
+    else:  # each reads two numbers, and writes one
+        moved = max(moved, 12 * operations)
     slow = 4 if kernel.name == "definition" and not op.view else 1  # it makes arrays on its way
     return CALL + slow * (work + fetched(moved, machine))
 
