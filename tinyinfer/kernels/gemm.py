@@ -64,12 +64,13 @@ FLOAT = np.dtype("f4")
 HEIGHTS = 1, 2, 4, 6, 8, 14  # of tiles: not all, each is compiled
 
 
-def tile_for(rows, bias=None, activation="", prefetch=False) -> Static:
+def tile_for(rows, bias=None, activation="", prefetch=False, alone=False) -> Static:
     """`split`: into so many sums, added in the end, if else there were too few to hide what each takes;
-    `prefetch`: A, too, is asked for before it is needed."""
+    `prefetch`: A, too, is asked for before it is needed; `alone`: it is one row, and not packed."""
     rows, vectors = tile.shape(rows, VECTORS, among=HEIGHTS)
-    return tile.tile(rows, vectors, ahead=AHEAD, split=4 if rows < 4 else 1, bias=bias,
-                     activation=activation, by_rows=int(bias == "rows"), prefetch=int(prefetch))  # fmt: skip
+    return tile.tile(rows, vectors, ahead=0 if alone else AHEAD, split=4 if rows < 4 else 1, bias=bias,
+                     activation=activation, by_rows=int(bias == "rows"), prefetch=int(prefetch),
+                     alone=int(alone))  # fmt: skip
 
 
 def multiplied(t, a, plane, k, b, apart, c, row, bias, rest):
@@ -83,17 +84,20 @@ def multiplied(t, a, plane, k, b, apart, c, row, bias, rest):
             tile.multiply(t, sums[s % t.split], x + 4 * s, line[0] + apart * s, 1)
         line[0] = line[0] + apart * n
 
-    for block in loop(k + (LANES - 1) >> 4):
-        x = a + plane * block
-        for r in range(t.rows * t.prefetch):
-            prefetch(x + (AHEAD + BYTES * r))
-        count = k - (block << 4)
-        count = below(count, LANES)
+    def many_steps(x, count):
         whole = count & -t.split
         for i in loop(whole, step=t.split):
             steps(x + (i << 2), t.split)
         for i in loop(count, whole) if t.split > 1 else ():
             steps(x + (i << 2), 1)
+
+    for block in loop(k + (LANES - 1) >> 4) if not t.alone else ():
+        x = a + plane * block
+        for r in range(t.rows * t.prefetch):
+            prefetch(x + (AHEAD + BYTES * r))
+        many_steps(x, below(k - (block << 4), LANES))
+    if t.alone:
+        many_steps(a, k)
     first, *others = sums
     for more in others:
         for i, x in enumerate(more):
@@ -249,7 +253,7 @@ def product_kernel(y, a, b, bias=None, activation="", given=False):
     from_a, from_b = (offsets(x.shape, batch) for x in (a, b))
     if len(b.shape) == 2 and bias != "rows":  # one b: all rows are those of one matrix
         m, from_a, from_b = m * prod(batch), np.zeros(1, int), from_b[:1]
-    t = tile_for(m, bias or "columns", activation)
+    t = tile_for(m, bias or "columns", activation, alone=m == 1)
     flops = 2 * len(from_a) * m * k * n
     lengths = len(from_a), -(-m // t.rows), -(-n // WIDE)
     by = lengths.index(max(lengths))

@@ -19,7 +19,7 @@ from warnings import warn
 import numpy as np
 
 from ..core.op import DEBUG, Op
-from ..core.spec import Spec, Specs, spec_of
+from ..core.spec import Spec, Specs
 from ..core.tensor import Node, Tensor, tensor
 from ..core.trace import Edits, mode
 from ..errors import ArgumentError, GraphError
@@ -324,9 +324,8 @@ class Specialization:
         self.sure = Edits.modules, Edits.kinds
         self.faces = {m: m.face() for m in trace.called}
         # Lists and dicts are changed without a word.
-        self.open = [
-            (x, items(x)) for m, face in self.faces.items() for x in (m, *face) if is_changeable(x)
-        ]
+        seen = (x for m, face in self.faces.items() for x in (m, *face) if is_changeable(x))
+        self.open = [(x, items(x)) for x in {id(x): x for x in seen}.values()]
         simple = not named and all(isinstance(x, Tensor) for x in args)
         self.simple = [(x.node.spec, x.requires_grad) for x in args] if simple else None
         self.grad = mode.grad
@@ -359,7 +358,10 @@ class Specialization:
             ):
                 return False
             self.sure = now
-        return all(same(items(x), those) for x, those in self.open)
+        for x, those in self.open:
+            if not same(items(x), those):
+                return False
+        return True
 
     def serves(self, args) -> bool:
         """Are these tensors what it was made for, and holds all the rest?"""
@@ -381,17 +383,16 @@ class Specialization:
         )
 
     def __call__(self, tensors):
-        if self.alone and not self.taped:
-            return held(self.compute(tensors)[0])
         if self.taped:
-            outputs = self.on_tape(tensors)
-        else:
-            outputs = map(held, self.compute(tensors))
-        return refilled(self.result, outputs)
+            return refilled(self.result, self.on_tape(tensors))
+        made = self.compute(tensors)
+        if self.alone:
+            return held(made[0], self.result.node.spec)
+        return refilled(self.result, map(held, made, [x.node.spec for x in leaves(self.result)]))
 
     def compute(self, tensors, **options):
         given = (*tensors, *self.traced.states.values()) if self.taped else tensors
-        return self.run([*(x.node.value for x in given), *self.from_states()], **options)
+        return self.run([*[x.node.value for x in given], *self.from_states()], **options)
 
     @cached_property
     def run(self) -> Callable:
@@ -464,6 +465,6 @@ class Call(Op):
         return self.graph.flops()
 
 
-def held(array) -> Tensor:
+def held(array, spec) -> Tensor:
     """A tensor of this very array."""
-    return Tensor(Node(None, (), spec_of(array), array))
+    return Tensor(Node(None, (), spec, array))

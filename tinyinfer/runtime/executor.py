@@ -92,9 +92,9 @@ def lock_of(state) -> RLock:
 
 def writable(arrays: list, spec) -> np.ndarray:
     """One of the arrays that nobody else holds; else a new one, which is kept among them."""
-    for i in range(len(arrays)):
-        if holders(arrays, i) == ALONE:
-            return arrays[i]
+    for array in arrays:
+        if getrefcount(array) == ALONE:
+            return array
     arrays.append(np.empty(*spec))
     del arrays[:-KEPT]
     return arrays[-1]
@@ -109,18 +109,19 @@ def own(state: State) -> np.ndarray:
     return state.node.value if mine and alone(state) == ALONE_IN_STATE else state.node.value.copy()
 
 
-def holders(things: list, i) -> int:
-    """How many hold it, and a few more, always as many."""
-    return getrefcount(things[i])
+def holders(things: list) -> int:
+    """How many hold the first, and a few more, always as many."""
+    for thing in things:
+        return getrefcount(thing)
 
 
 def alone(state) -> tuple[int, int]:
     """The holders of its node, and of the array in that."""
     node = state.node
-    return holders([node], 0), holders([node.value], 0)
+    return holders([node]), holders([node.value])
 
 
-ALONE = holders([np.empty(1)], 0)
+ALONE = holders([np.empty(1)])
 ALONE_IN_STATE = alone(State(np.zeros(1)))
 
 
