@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.spec import spec_of
 from ..kernels import written
+from ..kernels.native import contiguous
 from ..kernels.recorded import Call, Check, NotNative, Place, place, without_gaps
 from ..kernels.static import Static
 from .arena import Arena, Joined
@@ -217,6 +218,7 @@ class Writer(Text):
         inside = lambda arrays: any(np.may_share_memory(x, a) for a in arrays)
         if inside(a for _, a in self.places) or x.flags.writeable and not inside(self.known):
             raise NotNative("an array is made on the way")
+        x = contiguous(x)
         found = next((i for i, c in enumerate(self.constants) if same(c, x)), len(self.constants))
         self.constants[found:] = self.constants[found:] or [x]
         return self.made(x, f"constant(constants, {found})")
