@@ -234,3 +234,27 @@ def test_the_gradient_of_a_pool_of_relu_is_one_step(size, stride, padding, image
     assert np.allclose(wanted, got, rtol=1e-5, atol=1e-6, equal_nan=True)
     windows = [n for n, kernel in step.plan.kernels.items() if kernel.name == "windows"]
     assert any(isinstance(n.op, Fused) for n in windows)
+
+
+def test_a_bias_of_another_kind_is_added_on_its_own():
+    """A kernel would take its bytes for float32."""
+    rng = np.random.RandomState(0)
+    x, k = (ti.tensor(rng.randn(*s).astype("float32")) for s in ((2, 2, 8, 8), (4, 2, 3, 3)))
+    a, w = (ti.tensor(rng.randn(*s).astype("float32")) for s in ((5, 3), (3, 4)))
+    for dtype in "float16", "float64", "bool":
+        b = ti.tensor(np.array([0, 1, 1, 0], dtype))
+        for fn, x_or_a in (
+            (lambda x, b: ti.conv2d(x, k) + b.reshape(4, 1, 1), x),
+            (lambda x, b: x @ w + b, a),
+        ):
+            got, wanted = ti.compile(fn, kernels="fast")(x_or_a, b), fn(x_or_a, b)
+            assert got.dtype == wanted.dtype and np.allclose(
+                got.numpy(), wanted.numpy(), 1e-5, 1e-5
+            )
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_a_layer_of_nothing(shape):
+    w = ti.ones(shape[1], 4)
+    got = ti.compile(lambda x: ti.relu(x @ w + w.sum(0)), kernels="fast")(ti.ones(*shape))
+    assert got.tolist() == [[2.0 * shape[1]] * 4] * shape[0]

@@ -19,6 +19,7 @@ from . import (  # noqa: F401
     images_in_lanes,
     indirect,
     int8,
+    integers,
     norm,
     pool,
     reduce,

@@ -30,7 +30,7 @@ class Cost:
     def work(self) -> float:
         """To compare kernels where no machine was measured: most do ten operations in the time of a
         byte."""
-        return self.flops / self.efficiency + 10 * self.bytes
+        return (self.flops and self.flops / self.efficiency) + 10 * self.bytes  # of none: 0 / 0
 
 
 @dataclass(frozen=True)

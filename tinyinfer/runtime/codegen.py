@@ -39,9 +39,10 @@ class Writer(Text):
         self.known: list[np.ndarray] = []  # arrays that never change, of which these may be parts
         name = self.free(name)
         self.places = self.outside(plan.graph)
+        outside = [name for name, _ in self.places]
         self.whole(plan)
         addresses = (
-            *(name for name, _ in self.places),
+            *outside,
             "constants",
             *["callback"][: len(self.python)],
         )
@@ -195,9 +196,9 @@ class Writer(Text):
 
     def expression(self, x, near=()) -> str:
         """An array: beside those that have names, or in the arena, or what else comes from outside."""
-        without_gaps((x,))
         if not isinstance(x, Place):
             return self.constant(x)
+        without_gaps((x,))
         for name, there in (*near, *self.places):
             start, n = address(x) - address(there), len(there.moves)
             if 0 <= start <= start + x.nbytes <= there.nbytes and x.moves[:n] == there.moves:
@@ -218,10 +219,17 @@ class Writer(Text):
         inside = lambda arrays: any(np.may_share_memory(x, a) for a in arrays)
         if inside(a for _, a in self.places) or x.flags.writeable and not inside(self.known):
             raise NotNative("an array is made on the way")
-        x = contiguous(x)
+        x = contiguous(x)  # one number may stand for all
         found = next((i for i, c in enumerate(self.constants) if same(c, x)), len(self.constants))
         self.constants[found:] = self.constants[found:] or [x]
         return self.made(x, f"constant(constants, {found})")
+
+    def named(self, x) -> Place:
+        """A constant that has a name."""
+        name, there = self.free("rows"), place(self.log, *spec_of(x))
+        self.write(f"{name} = {self.constant(x)}")
+        self.places.append((name, there))
+        return there
 
     def copy(self, to, x, near=()):
         self.write(f"copy({self.expression(to, near)}, {self.expression(x, near)})")
@@ -272,10 +280,9 @@ class Writer(Text):
         (carry, rows, captured), mine = run.op.parts(xs), ys[: run.op.carries]
         self.copies(mine, carry)
         t = self.free("t")
+        rows = [x if isinstance(x, Place) else self.named(x) for x in rows]
 
         def row(x):
-            if not isinstance(x, Place):
-                raise NotNative("rows of a constant")
             step = x.nbytes // len(x)
             return x[run.turns[0], ...].moving(t, -step if run.op.reverse else step)
 

@@ -97,7 +97,9 @@ def end_of(graph) -> End | None:
 
 
 def column(sums, added, x) -> Node | None:
-    """The bias, if there is one number for each channel, or column of a product."""
+    """The bias, if there is one number for each channel, or column of a product, of their kind."""
+    if x.spec.dtype != sums.spec.dtype:
+        return None
     image, shape = sums.op.gives_image, added.spec.shape
     axes = {1, 4} if image and len(shape) == 5 else {1} if image else {len(shape) - 1}
     own = (1,) * (len(shape) - len(x.spec.shape)) + x.spec.shape

@@ -8,6 +8,7 @@ import numpy as np
 from ..core.spec import Spec
 from ..graph.control import Cond, Scan, While, up_to
 from ..graph.fused import Fused
+from ..graph.passes import fold
 from ..kernels.kernel import Kernel, kernel
 from .arena import Arena
 from .plan import Plan
@@ -23,9 +24,9 @@ class Nested(Kernel):
 
 
 def inner_plan(graph) -> Plan:
-    """As the graph around it is planned."""
+    """As the graph around it is planned; weights that never change are packed now, and not in each run."""
     selection = WITHIN.selection
-    return Plan(select(graph, selection), selection=selection)
+    return Plan(fold(select(graph, selection)), selection=selection)
 
 
 def room(*plans) -> Spec:
