@@ -65,6 +65,7 @@ class Run:
         faster = compile if self.compiled and not debug_nan else lambda fn: fn
         self.learn, self.in_use = faster(step_of(model, self.optimizer, recipe)), faster(model)
         self.sums, self.rows = Sums(), []
+        self.scores = None  # of the last test that this process made
         self.go_to(0, 0)
 
     @property
@@ -119,9 +120,9 @@ class Run:
         self.sums.right += int((logits.numpy().argmax(1) == labels.numpy()).sum())
 
     def examine(self):
-        scores = evaluate(self.in_use, self.testing)
-        self.expect_finite("the test loss", scores.loss)
-        return scores
+        self.scores = evaluate(self.in_use, self.testing)
+        self.expect_finite("the test loss", self.scores.loss)
+        return self.scores
 
     def finish_epoch(self, scores):
         sums = self.sums
