@@ -183,9 +183,12 @@ def compile_time(row, options, bars):
         yield Result(row, "import of the library, before", imports, {})
 
 
+CLOCKS = {"command": "command", "CPU": "command, time of CPU", "epoch": "epoch and test alone"}
+
+
 def epoch(row, options, turns=2):
     """The whole command, and the loop with its test alone; the best of some turns. Where others use the
-    cores, PyTorch is faster with one thread than with two."""
+    cores, one thread is faster than two."""
     if not os.environ.get("TINYINFER_DATA"):
         return print(f"{row}: skipped: TINYINFER_DATA does not say where the images are")
     rivals = {OURS: partial(alone.epoch_of_ours, options.threads)}
@@ -200,11 +203,11 @@ def epoch(row, options, turns=2):
     for name, found in runs.items():
         read = ", ".join(f"{r['accuracy']:.2%}" for r in found)
         print(f"{row}, {name}: after it {read} of the test images are read correctly")
-    for what, bar in ("command", 1 / 6), ("epoch", None):
+    for what, case in CLOCKS.items():
         best = {name: min(r[what] for r in found) for name, found in runs.items()}
         ours = best.pop(OURS)
-        bars = dict.fromkeys(best, bar) if bar and options.threads == 2 else {}
-        yield Result(row, what, ours, best, bars)
+        bars = dict.fromkeys(best, 1 / 6) if (what, options.threads) == ("command", 2) else {}
+        yield Result(row, case, ours, best, bars)
 
 
 BOTH = lambda bar: {1: bar, 2: bar}  # threads

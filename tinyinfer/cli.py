@@ -1,5 +1,6 @@
 """The command line, `tinyinfer --help`: how things are asked for, and what is shown of them."""
 
+import gc
 import shlex
 import signal
 import sys
@@ -47,6 +48,9 @@ UsageError = typer.BadParameter.__base__  # typer does not name it
 
 def main() -> int:
     """Run the command in sys.argv. Returns the exit status; 2 after an error, told in one line."""
+    gc.set_threshold(
+        10_000
+    )  # graphs and machine code stay: to look through them took half a second
     args = [arg for arg in sys.argv[1:] if arg != "--traceback"]
     try:
         return app(args or ["--help"], standalone_mode=False) or 0

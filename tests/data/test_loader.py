@@ -1,8 +1,11 @@
+import threading
+from threading import Event
+
 import numpy as np
 import pytest
 
 import tinyinfer as ti
-from tinyinfer.data import DataLoader, Dataset, digits
+from tinyinfer.data import DataLoader, Dataset, ahead, digits
 from tinyinfer.data.transforms import Compose, Pad, RandomRotation, RandomShift
 from tinyinfer.errors import ArgumentError, DTypeError, ShapeError
 
@@ -67,6 +70,28 @@ def test_epochs_differ_and_come_one_after_the_other():
 def test_a_run_goes_on_exactly_where_it_broke_off(start):
     make = lambda: DataLoader(TOY, 8, shuffle=True, seed=7, transform=SHAKE)
     assert bits(make().epoch(3, start=start)) == bits(make().epoch(3))[start:]
+
+
+def test_while_a_batch_is_in_use_the_next_is_made():
+    made = [Event() for _ in range(3)]
+
+    def batches():
+        for event in made:
+            event.set()
+            yield event, threading.current_thread()
+
+    for i, (event, thread) in enumerate(ahead(batches())):
+        assert event is made[i] and thread is not threading.current_thread()
+        assert all(later.wait(10) for later in made[i + 1 : i + 2])
+        assert not any(later.is_set() for later in made[i + 2 :])
+    assert i == 2
+
+
+def test_an_error_ahead_comes_with_its_batch():
+    batches = ahead(1 / n for n in (2, 1, 0))
+    assert [next(batches), next(batches)] == [0.5, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
 
 
 def test_seeds_differ():

@@ -1,10 +1,12 @@
 import json
 import os
 
+import numpy as np
 import pytest
 import small_run as small
 
 import tinyinfer as ti
+from tinyinfer import data
 from tinyinfer.train import Recipe, evaluate, fit, folder, inputs, weights
 
 
@@ -58,6 +60,25 @@ def test_a_checkpoint_has_weights_too(tmp_path):
     assert model.fc1.weight.tolist() == run.model.fc1.weight.tolist()
     folder.Folder(tmp_path).finish(run)
     assert folder.Folder(tmp_path).weights.name == "model.safetensors"
+
+
+def test_the_pictures_show_the_last_test(tmp_path, monkeypatch):
+    """It is done again only where another process had done it."""
+    fit(run := small.run(), tmp_path)
+    fit(again := small.run(), tmp_path, resume=True)
+    assert again.scores is None
+    folder.Folder(tmp_path).finish(again)
+    assert np.array_equal(again.scores.predicted, run.scores.predicted)
+    monkeypatch.setattr("tinyinfer.train.loop.evaluate", None)
+    folder.Folder(tmp_path).finish(run)
+
+
+@pytest.mark.parametrize("images, sizes", [(50, {50}), (360, {180}), (257, {128, 129})])
+def test_test_images_come_in_batches_of_one_size_if_they_can(images, sizes):
+    train, test = data.digits()
+    test = (test if images == 360 else train).subset(range(images))
+    loader = inputs.for_testing(test, small.INPUT_SHAPE, inputs.normalization(train))
+    assert {len(labels) for _, labels in loader} == sizes
 
 
 def test_weights_of_others_say_nothing_about_images(tmp_path):

@@ -2,12 +2,13 @@
 
 from . import transforms
 from .datasets import SETS, Dataset, digits, fashion_mnist, load, mnist
-from .loader import DataLoader
+from .loader import DataLoader, ahead
 
 __all__ = [
     "SETS",
     "DataLoader",
     "Dataset",
+    "ahead",
     "digits",
     "fashion_mnist",
     "load",

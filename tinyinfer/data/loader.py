@@ -1,6 +1,7 @@
 """A data set, batch by batch. Batch b of epoch e is a function of (seed, e, b) alone: so a run
 that was broken off goes on with exactly the batches it would have had."""
 
+from concurrent.futures import ThreadPoolExecutor
 from operator import index
 
 import numpy as np
@@ -83,3 +84,12 @@ def batch_of(dataset, rows):
         raise ArgumentError(
             f"DataLoader: {error}: items are pairs of an image, all of one shape, and a whole number"
         ) from None
+
+
+def ahead(batches):
+    """The same batches: while one is in use, a thread makes the next."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while batch := coming.result():
+            coming = thread.submit(next, batches, None)
+            yield batch

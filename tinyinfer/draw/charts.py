@@ -16,6 +16,7 @@ SPAN = 10  # a chart whose largest value is so many times the smallest has a log
 LINE_HEIGHT = 0.075  # of a line of text, as a part of the height of a chart
 SHOWN = 36  # images
 COLUMNS = 9
+ROW, HALF = 1.4, 0.42  # inches: of a row, and half of an image
 FEWEST = 6  # columns: narrower, the words do not fit
 
 
@@ -168,13 +169,22 @@ def pixels(images):
 
 
 def tiles(figure, shape, images, captions, confidence, colour):
-    grid = [*figure.subplots(*shape, squeeze=False).flat]
+    """In one coordinate system, of inches: to have one for each image takes four times as long."""
+    rows, columns = shape
+    ax = figure.add_subplot(aspect="equal", xlim=(0, columns), ylim=(ROW * rows, 0))
+    ax.set_axis_off()
     small = any(len(caption) > 9 for caption in captions)
-    for ax, image, caption, sure in zip(grid, images, captions, confidence):
-        ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        ax.set_title(caption, fontsize=8 if small else 10, loc="center", pad=4)
-        ax.set_xlabel(f"{100 * sure:.0f} %", fontsize=8, labelpad=3)
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set(visible=True, color=colour, linewidth=1.2)
-    for ax in grid[len(images) :]:
-        ax.set_axis_off()
+    half = HALF * np.array(images.shape[2:0:-1]) / max(images.shape[1:3])  # of an image
+    text = {"ha": "center", "in_layout": False}
+    for i, (image, caption, sure) in enumerate(zip(images, captions, confidence)):
+        row, column = divmod(i, columns)
+        x, y = column + 0.5, ROW * (row + 0.5)
+        (left, top), (right, bottom) = (x, y) - half, (x, y) + half
+        box = left, right, bottom, top
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=box)
+        frame = [left, right, right, left, left], [top, top, bottom, bottom, top]
+        ax.plot(*frame, color=colour, linewidth=1.2)
+        style = {"fontsize": 8 if small else 10, "fontweight": "bold", "va": "bottom"}
+        ax.text(x, top - 0.05, caption, **text, **style)
+        ax.text(x, bottom + 0.05, f"{100 * sure:.0f} %", fontsize=8, color=MUTED, va="top", **text)
+    ax.set(xlim=(0, columns), ylim=(ROW * rows, 0))

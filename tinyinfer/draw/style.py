@@ -65,7 +65,7 @@ SHEET = {  # for Matplotlib, while a chart is made
     "ytick.minor.size": 0,
     "figure.facecolor": PAPER,
     "hatch.linewidth": 0.5,
-    "savefig.dpi": 144,
+    "figure.dpi": 144,
     "svg.hashsalt": "tinyinfer",
 }
 SMALL = 7  # points, of the letters in a block
@@ -87,6 +87,8 @@ def sheet(path, width, height, title):
         if title:
             figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
         yield figure
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)  # or it would be drawn once more, to be laid out
         figure.savefig(path, metadata=UNDATED[kind])
 
 

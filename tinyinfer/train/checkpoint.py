@@ -89,6 +89,7 @@ class Checkpoint:
                 run.schedule.load_state_dict(self.about["schedule"])
             run.go_to(self.about["epoch"], self.about["batch"])
             run.sums, run.rows = Sums(**self.about["sums"]), rows(self.about["rows"], run.epoch)
+            run.scores = None
         except (TinyinferError, KeyError, TypeError) as error:
             raise LoadError(f"{self.path}: it does not fit to this run: {error}") from None
 

@@ -17,7 +17,6 @@ from ..graph.passes import optimize
 from ..graph.trace import trace
 from ..nn import file
 from . import checkpoint, inputs, weights
-from .loop import evaluate
 
 CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "model.safetensors"
 
@@ -77,7 +76,7 @@ class Folder:
         path = self.path / WEIGHTS
         weights.save(run, path)
         title = f"{type(run.model).__name__} on {run.train.name}"
-        scores = evaluate(run.model, run.testing)
+        scores = run.scores or run.examine()
         pictures = [
             charts.curves(run.rows, self.path / "curves.png", title),
             draw(run.model, run.input_shape, self.path / "graph.svg"),

@@ -1,5 +1,6 @@
 """From the images of a data set to the input of a model."""
 
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..data import DataLoader
 from ..data.transforms import Compose, Fit, Normalize, RandomRotation, RandomShift
 from ..errors import ShapeError
 
-TEST_BATCH = 256
+TEST_BATCH = 256  # at most
 
 
 def normalization(dataset) -> Normalize:
@@ -32,7 +33,10 @@ def for_training(dataset, input_shape, normalize, recipe, seed) -> DataLoader:
 
 
 def for_testing(dataset, input_shape, normalize) -> DataLoader:
-    return DataLoader(dataset, TEST_BATCH, transform=Compose(Fit(*input_shape[1:]), normalize))
+    """In batches of one size, as nearly as can be: each kind of batch is compiled for itself."""
+    batches = max(1, ceil(len(dataset) / TEST_BATCH))
+    size = ceil(len(dataset) / batches)
+    return DataLoader(dataset, size, transform=Compose(Fit(*input_shape[1:]), normalize))
 
 
 def logits_of(model, images):

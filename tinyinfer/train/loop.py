@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.tensor import tensor
 from ..core.trace import no_grad
+from ..data import ahead
 from ..errors import ArgumentError, GraphError, NonFiniteError
 from ..kernels.threads import chosen_threads
 from ..nn.utils import clip_grad_norm_
@@ -65,6 +66,7 @@ class Run:
         faster = compile if self.compiled and not debug_nan else lambda fn: fn
         self.learn, self.in_use = faster(step_of(model, self.optimizer, recipe)), faster(model)
         self.sums, self.rows = Sums(), []
+        self.scores = None  # of the last test that this process made
         self.go_to(0, 0)
 
     @property
@@ -86,7 +88,7 @@ class Run:
         if not (0 <= epoch and 0 <= batch < len(self.training) and first <= self.steps):
             raise ArgumentError(f"there is no epoch {epoch}, batch {batch} in {self.recipe}")
         self.epoch, self.batch = epoch, batch
-        self.batches = self.training.epoch(epoch, start=batch)
+        self.batches = ahead(self.training.epoch(epoch, start=batch))
 
     def step(self):
         """Learn from one batch. After the last one of an epoch, test, and add a row to `rows`.
@@ -119,9 +121,9 @@ class Run:
         self.sums.right += int((logits.numpy().argmax(1) == labels.numpy()).sum())
 
     def examine(self):
-        scores = evaluate(self.in_use, self.testing)
-        self.expect_finite("the test loss", scores.loss)
-        return scores
+        self.scores = evaluate(self.in_use, self.testing)
+        self.expect_finite("the test loss", self.scores.loss)
+        return self.scores
 
     def finish_epoch(self, scores):
         sums = self.sums
@@ -183,7 +185,7 @@ def evaluate(model, loader) -> Scores:
     with model.in_use(), no_grad(), chosen_threads, np.errstate(all="ignore"):
         pairs = [
             (inputs.logits_of(model, images).numpy(), labels.numpy())
-            for images, labels in loader.epoch(0)
+            for images, labels in ahead(loader.epoch(0))
         ]
         logits, labels = (tensor(np.concatenate(x)) for x in zip(*pairs))
         loss = cross_entropy(logits, labels).item()
