@@ -83,8 +83,16 @@ def leaves(xs):
         yield from leaves(x) if type(x) is tuple else (x,)
 
 
-def without_gaps(arrays):
-    for x in leaves(arrays):
-        if not x.flags.c_contiguous:
-            raise NotNative("it would be copied: there are gaps between the numbers")
-    return arrays
+def without_gaps(xs):
+    """The arrays; what is no Place is copied, if there are gaps: it is the same in each call."""
+    return tuple(without_gaps(x) if type(x) is tuple else without_gap(x) for x in xs)
+
+
+def without_gap(x):
+    if x.flags.c_contiguous:
+        return x
+    if isinstance(x, Place):
+        raise NotNative("it would be copied: there are gaps between the numbers")
+    made = np.ascontiguousarray(x)
+    made.flags.writeable = x.flags.writeable
+    return made
