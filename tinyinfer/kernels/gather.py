@@ -96,7 +96,9 @@ def any_outside(x, size, n):
 
 
 def is_outside(index, n) -> bool:
-    call = entry(any_outside, (types.intp,) * 3)  # Numba would look at types, for 20 ms the first time
+    call = entry(
+        any_outside, (types.intp,) * 3
+    )  # Numba would look at types, for 20 ms the first time
     return call(index.ctypes.data, index.size, n)
 
 

@@ -152,19 +152,19 @@ def bound_several(f, t, numbers, parts=1):
             if type(x) is not np.ndarray:  # machine code relies on it
                 if is_place(ys):
                     return one.note(ys, xs)
-                return run(tuple(map(np.asarray, ys)), *map(np.asarray, xs))
+                return run_around(one.run, ys, xs)
         try:
             one.run(ys, xs)
         except BufferError:
-            run_around(run, ys, xs)
+            run_around(one.run, ys, xs)
 
     return run
 
 
 def run_around(run, ys, xs):
-    """Where there are gaps, in arrays without."""
+    """Where there are gaps, or something else than arrays, in arrays without."""
     there = tuple(map(contiguous, ys))
-    run(there if len(there) > 1 else there[0], *map(contiguous, xs))
+    run(there, tuple(map(contiguous, xs)))
     for y, made in zip(ys, there):
         if made is not y:
             np.copyto(y, made)
@@ -186,7 +186,7 @@ class Bound:
         try:
             self.run(y, *xs)
         except BufferError:
-            run_around(self, (y,), xs)
+            run_around(lambda ys, xs: self.run(*ys, *xs), (y,), xs)
 
     def note(self, *arrays):
         """Write down that it would be called with these."""
