@@ -10,7 +10,6 @@ from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
 from numba.extending import NativeValue, register_model, unbox
-from numba.np.arrayobj import populate_array
 
 i64 = ir.IntType(64)
 
@@ -38,7 +37,16 @@ class Memory(types.Type):
 
 
 memory = Memory()
-register_model(Borrowed)(models.ArrayModel)
+
+
+@register_model(Borrowed)
+class BorrowedModel(models.StructModel):
+    """An array's, without a count that would be looked after: of that there is an address, which is 0."""
+
+    def __init__(self, manager, kind):
+        usual = models.ArrayModel(manager, kind)
+        members = dict(zip(usual._fields, usual._members)) | {"meminfo": types.voidptr}
+        super().__init__(manager, kind, [*members.items()])
 
 
 @register_model(Memory)
@@ -71,6 +79,8 @@ def unbox_memory(kind, x, c):
 @unbox(Borrowed)
 def unbox_borrowed(kind, x, c):
     """Nobody counts who holds it."""
+    from numba.np.arrayobj import populate_array  # with much else
+
     b, size = c.builder, c.context.get_abi_sizeof(c.context.get_data_type(kind.dtype))
     made = c.context.make_array(kind)(c.context, b)
     sizes = member(c, x, 2, i64.as_pointer())
@@ -81,7 +91,7 @@ def unbox_borrowed(kind, x, c):
     count = ir.Constant(i64, 1)
     for n in shape:
         count = b.mul(count, n)
-    nothing = c.context.get_constant_null(types.MemInfoPointer(types.voidptr))
+    nothing = c.context.get_constant_null(types.voidptr)
     numbers = b.inttoptr(member(c, x, 0), made.data.type)
     populate_array(made, numbers, shape, strides[: kind.ndim], size, nothing)
     return NativeValue(made._getvalue(), is_error=with_gaps(c, x))

@@ -33,29 +33,30 @@ def shared(matrix) -> Shared:
     """Of Fractions. The pair that most rows have is taken first; of such ones that which leaves most
     rows with nothing to multiply with."""
     rows = [{i: a for i, a in enumerate(row) if a} for row in matrix]
+    inside = [pairs(row) for row in rows]
     steps, count = [], len(matrix[0])
     while True:
-        have, ones = Counter(), Counter()
-        for row in rows:
-            for pair, a in pairs(row):
-                have[pair] += 1
-                ones[pair] += abs(a) == 1
+        have = Counter(pair for found in inside for pair in found)
+        ones = Counter(pair for found in inside for pair, a in found.items() if abs(a) == 1)
         best = max(have, key=lambda pair: (have[pair], ones[pair]), default=None)
         if have[best] < 2:
             return Shared(steps, rows)
-        for row in rows:
-            if best in dict(pairs(row)):
+        for k, row in enumerate(rows):
+            if best in inside[k]:
                 row[count + len(steps)] = row.pop(best[0])
                 del row[best[1]]
+                inside[k] = pairs(row)
         steps.append(best)
 
 
-def pairs(row):
-    """((i, j, q), a) where a (x_i + q x_j) is in the row, and q need not be rounded."""
+def pairs(row) -> dict:
+    """{(i, j, q): a} where a (x_i + q x_j) is in the row, and q need not be rounded."""
+    found = {}
     for i, a in row.items():
         for j, b in row.items():
-            if i != j and is_dyadic(b / a):
-                yield (i, j, b / a), a
+            if i != j and is_dyadic(q := b / a):
+                found[i, j, float(q)] = a
+    return found
 
 
 def is_dyadic(q) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ops.index import Index, IndexPut
 from .kernel import Cost, Kernel, kernel
-from .native import bound_several, native
+from .native import bound_several, entry, native
 from .recorded import Check, is_place, note
 from .simd import (
     LANES,
@@ -95,12 +95,19 @@ def any_outside(x, size, n):
     return outside(x, size, n) < 0
 
 
+def is_outside(index, n) -> bool:
+    call = entry(
+        any_outside, (types.intp,) * 3
+    )  # Numba would look at types, for 20 ms the first time
+    return call(index.ctypes.data, index.size, n)
+
+
 def checked(run, op, shape):
     def safe(y, x, *indices):
         for index, n in zip(indices, shape):
             if is_place(y):
                 note(Check("inside", index, (n,)), y)
-            elif any_outside(np.ascontiguousarray(index).ctypes.data, index.size, n):
+            elif is_outside(np.ascontiguousarray(index), n):
                 return np.copyto(y, op.forward(x, *indices))
         run(y, x, *indices)
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from threading import Lock, RLock, Timer
 
 import numpy as np
+from llvmlite import binding
 from numba import njit, types
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.runtime import _nrt_python as _nrt
 
 from .borrowed import kind_of
 from .launch import EACH_PART, each_part, launch
@@ -33,11 +35,49 @@ SLOW = 1.0  # seconds of compiling, after which people are told
 def native(f):
     """Compile it when it is first called for some types; and keep that on disk. No `fastmath`: NaN
     and infinity are as in NumPy."""
-    made = njit(f, cache=True, nogil=True, error_model="numpy")
-    kept = made._cache
-    stamp = kept._impl.locator.get_source_stamp(), sources()
-    kept._cache_file = OnDisk(kept.cache_path, kept._impl.filename_base, stamp)
+    made = njit(f, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+    made._cache = Kept(f)
     return made
+
+
+class Alone(CompileResultCacheImpl):
+    """Of what is compiled its machine code is kept, and not what others could be compiled with too."""
+
+    def reduce(self, made):
+        (name, kind, (code, _)), *rest = super().reduce(made)
+        return (name, kind, (code, nothing())), *rest
+
+    def rebuild(self, context, data):
+        names = data[1].llvm_func_name, data[1].llvm_cpython_wrapper_name
+        context.codegen()._engine._defined_symbols.update(names)
+        return super().rebuild(context, data)
+
+
+@cache
+def nothing() -> bytes:
+    """For LLVM."""
+    return binding.parse_assembly("").as_bitcode()
+
+
+class Kept(FunctionCache):
+    _impl_class = Alone
+
+    def __init__(self, f):
+        super().__init__(f)
+        stamp = self._impl.locator.get_source_stamp(), sources()
+        self._cache_file = OnDisk(self.cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, sig, context):
+        """Numba would first prepare to compile: that takes longer than to load all of a network."""
+        know_runtime()
+        return self._load_overload(sig, context)
+
+
+@cache
+def know_runtime():
+    """LLVM is told where what machine code may call is."""
+    for name, address in _nrt.c_helpers.items():
+        binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 class OnDisk(IndexDataCacheFile):
@@ -112,19 +152,19 @@ def bound_several(f, t, numbers, parts=1):
             if type(x) is not np.ndarray:  # machine code relies on it
                 if is_place(ys):
                     return one.note(ys, xs)
-                return run(tuple(map(np.asarray, ys)), *map(np.asarray, xs))
+                return run_around(one.run, ys, xs)
         try:
             one.run(ys, xs)
         except BufferError:
-            run_around(run, ys, xs)
+            run_around(one.run, ys, xs)
 
     return run
 
 
 def run_around(run, ys, xs):
-    """Where there are gaps, in arrays without."""
+    """Where there are gaps, or something else than arrays, in arrays without."""
     there = tuple(map(contiguous, ys))
-    run(there if len(there) > 1 else there[0], *map(contiguous, xs))
+    run(there, tuple(map(contiguous, xs)))
     for y, made in zip(ys, there):
         if made is not y:
             np.copyto(y, made)
@@ -146,7 +186,7 @@ class Bound:
         try:
             self.run(y, *xs)
         except BufferError:
-            run_around(self, (y,), xs)
+            run_around(lambda ys, xs: self.run(*ys, *xs), (y,), xs)
 
     def note(self, *arrays):
         """Write down that it would be called with these."""
@@ -199,8 +239,9 @@ COMPILING = RLock()  # what is compiled may ask for a kernel
 
 
 def entry(f, kinds):
-    with COMPILING, told(f):
-        f.compile(kinds)
+    if kinds not in f.overloads:
+        with COMPILING, told(f):
+            f.compile(kinds)
     return f.overloads[kinds].entry_point
 
 

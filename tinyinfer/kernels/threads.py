@@ -5,6 +5,7 @@ small networks, and disastrous where others use the cores."""
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from threading import Lock, local
 
 from ..core.check import whole
@@ -48,11 +49,18 @@ def split_among(threads):
 
 def libraries() -> list:
     """Those that are loaded: an import may bring another one, and to look for them takes a while."""
-    return libraries_among(len(sys.modules))
+    return libraries_among(extensions(len(sys.modules)))
 
 
 @lru_cache(maxsize=1)
-def libraries_among(modules) -> list:
+def extensions(modules) -> int:
+    """How many of the modules are machine code: with one of those a library comes."""
+    files = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
+    return sum(str(file).endswith(tuple(EXTENSION_SUFFIXES)) for file in files)
+
+
+@lru_cache(maxsize=1)
+def libraries_among(extensions) -> list:
     # It looks through all that is loaded: not on import.
     from threadpoolctl import ThreadpoolController
 

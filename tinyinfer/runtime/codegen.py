@@ -46,6 +46,7 @@ class Writer(Text):
             "constants",
             *["callback"][: len(self.python)],
         )
+        self.log.clear()  # its Places have it: they would hold each other
         self.addresses, self.name = addresses, name
         self.text = self.finished(name, f"{len(plan.order.steps)} steps.\n\n{plan}", addresses)
 

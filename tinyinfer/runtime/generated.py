@@ -123,6 +123,7 @@ class Runner(Executor):
         self.program = program
         self.bare = not (program.asks or program.several or program.plan.graph.updates)
         self.held = None, ()  # the arrays of the States, when the last one was re-pointed
+        give_back()
 
     def _call(self, inputs, watch):
         if not self.bare or watch or watchers:
@@ -140,6 +141,12 @@ class Runner(Executor):
             return super()._call(inputs, watch)
         self.idle.append((arena, kept))
         return results
+
+
+def give_back():
+    """To the system, what was only needed to compile: the arena comes next."""
+    if trim := getattr(ctypes.pythonapi, "malloc_trim", None):  # of glibc
+        trim(0)
 
 
 # ---- files -----------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def lives_of(buffers, alignment):
         if last < first:
             raise ArgumentError(f"buffer {name}: it begins in stage {first}, but ends in {last}")
     size, first, last = np.array([b[1:] for b in buffers], np.int64).reshape(-1, 3).T
-    begins = np.unique(first)
+    begins = np.array(sorted(set(first.tolist())), np.int64)
     first, last = np.searchsorted(begins, first), np.searchsorted(begins, last, "right") - 1
     return np.stack([-(-size // alignment) * alignment, first, last])
 

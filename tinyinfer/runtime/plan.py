@@ -59,7 +59,8 @@ class Plan:
             )
         self.graph, self.alignment, self.selection = graph, alignment, selection
         self.values = Values(graph)
-        self.kernels: dict[Node, Kernel] = {n: selection.kernel(n) for n in self.values.work}
+        self.rankings = {n: selection.ranking(n) for n in self.values.work}
+        self.kernels: dict[Node, Kernel] = {n: r[0].kernel for n, r in self.rankings.items()}
         work = Work(self.values, self.kernels)
         self.order: Order = ordered(work, order)
         self.lifetimes = Lifetimes(work, self.order, alignment)
@@ -113,8 +114,8 @@ class Plan:
         joined = len(self.lifetimes.joined.get(n, ())) == len(n.inputs) > 0
         return Row(
             stage, names[n], n.op.name, str(n.spec), "" if joined else kernel.name,
-            self.selection.why(n) if self.selection.fast and not joined else "", nbytes(n.spec),
-            sum(map(nbytes, kernel.scratch)), place_of(homes[0].root),
+            self.selection.why(n, self.rankings[n]) if self.selection.fast and not joined else "",
+            nbytes(n.spec), sum(map(nbytes, kernel.scratch)), place_of(homes[0].root),
             self.offset(homes[0]) if homes[0].root.kind == "arena" else None,
             min(h.root.first for h in homes), max(h.root.last for h in homes),
             over and names[self.values.block[over].source],

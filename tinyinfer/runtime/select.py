@@ -81,13 +81,15 @@ class Selection:
 
     def kernel(self, n) -> Kernel:
         """For this step, as it stands in the graph."""
-        if self.fast:
-            return self.ranking(n)[0].kernel
-        return numpy_kernel_of(n.op, n.spec, *[x.spec for x in n.inputs])
+        return self.ranking(n)[0].kernel
 
     def ranking(self, n) -> list[Choice]:
-        """All ways to carry out this step as it stands; the fastest first."""
-        return self.ranked(n.op, (n.spec, *[x.spec for x in n.inputs]))
+        """The ways to carry out this step as it stands; the fastest first. Of NumPy's alone
+        there is but one."""
+        specs = n.spec, *[x.spec for x in n.inputs]
+        if self.fast:
+            return self.ranked(n.op, specs)
+        return [Choice(numpy_kernel_of(n.op, *specs), np.nan)]
 
     def ranked(self, op, specs, form=None) -> list[Choice]:
         if self.fast:
@@ -104,9 +106,9 @@ class Selection:
             return timed(kernel, op, specs)
         return estimated(kernel, op, specs, self.machine)
 
-    def alternatives(self, op, specs) -> list[Choice]:
-        """The ways with packed weights, too."""
-        found = self.ranked(op, specs)
+    def alternatives(self, op, specs, found=None) -> list[Choice]:
+        """The ways with packed weights, too; `found` are those without, if they are known."""
+        found = [*(found or self.ranked(op, specs))]
         if self.fast and len(specs) > 2:
             y, x, w, *rest = specs
             for form in forms_of(op, *specs):
@@ -114,12 +116,13 @@ class Selection:
                 found += self.ranked(packed, (y, x, form.infer(w), *rest), form)
         return sorted(found, key=lambda c: c.seconds)
 
-    def why(self, n) -> str:
+    def why(self, n, ranking) -> str:
         """What was chosen, and before what."""
-        op, specs = n.op, (n.spec, *[x.spec for x in n.inputs])
+        op, specs, found = n.op, (n.spec, *[x.spec for x in n.inputs]), ranking
         if isinstance(op, Packed):
-            op, specs = op.op, (*specs[:2], Spec(op.shape, specs[2].dtype), *specs[3:])
-        first, *others = self.alternatives(op, specs)
+            specs = (*specs[:2], Spec(op.shape, specs[2].dtype), *specs[3:])
+            op, found = op.op, None
+        first, *others = self.alternatives(op, specs, found)
         return f"{told(first.seconds)}" + (f"; {others[0]}" if others else "")
 
 

@@ -124,7 +124,7 @@ FORM = re.compile(r" +(\w+) = \w+(\(.*\))?")
 
 def with_forms_used(lines) -> list[str]:
     """Without those which give an array a form, `x = float32(x, 3)`, that nobody asks for."""
-    words = lambda text: Counter(re.findall(r"\w+", text.partition("#")[0]))
-    every = sum(map(words, lines), Counter())
+    words = lambda text: re.findall(r"\w+", text.partition("#")[0])
+    every = Counter(word for text in lines for word in words(text))
     found = [(text, FORM.fullmatch(text)) for text in lines]
-    return [text for text, form in found if not form or every[form[1]] > words(text)[form[1]]]
+    return [text for text, form in found if not form or every[form[1]] > words(text).count(form[1])]

@@ -5,6 +5,7 @@ stand-in, an array with its strides: zeros in memory that is never touched.
 """
 
 from functools import cached_property
+from mmap import mmap
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Values:
         self.blocks: list[Block] = []
         self.block: dict[Node, Block | tuple[Block, ...]] = {}
         self.stand_in: dict[Node, np.ndarray | tuple[np.ndarray, ...]] = {}
-        self._zeros = np.zeros(max(map(nbytes, (n.spec for n in graph.nodes)), default=0), np.uint8)
+        self._zeros = untouched(max((nbytes(n.spec) for n in graph.nodes), default=0))
         for n in graph.sources:
             self._own(n, None)
         self.stand_in |= {n: n.value for n in graph.constants}  # one number may stand for all
@@ -94,6 +95,11 @@ class Values:
     def before(self) -> dict[Node, set[Node]]:
         """The steps whose results each step needs."""
         return {n: {b.maker for b in self.reads(n) if b.maker} for n in self.work}
+
+
+def untouched(size) -> np.ndarray:
+    """Bytes of which none is in memory before it is looked at. (`np.zeros` may write to what was freed.)"""
+    return np.frombuffer(mmap(-1, max(size, 1)), np.uint8)
 
 
 def carve(memory: np.ndarray, offset: int, spec: Spec) -> np.ndarray:
