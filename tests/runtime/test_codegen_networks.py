@@ -19,7 +19,7 @@ ALL = int(os.environ.get("TINYINFER_EXAMPLES", 0)) >= 1000
 MODELS = {
     p.stem: train.modelfile.load(p) for p in (Path(__file__).parents[2] / "models").glob("*.py")
 }
-SIDES = {"inception": 8, "resnet": 8, "unet": 16, "mobilenet_v1": 32, "mobilenet_v2": 32}
+SIDES = {"inception": 8, "resnet": 16, "unet": 16, "mobilenet_v1": 32, "mobilenet_v2": 16}
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 
 
