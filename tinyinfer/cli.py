@@ -214,7 +214,7 @@ class Live:
         if run.batch == 0:
             console.print(epoch_line(run))
             self.bar.update(self.task, completed=run.steps_done)
-        else:
+        elif not self.bar.disable:
             self.bar.update(self.task, completed=run.steps_done, description=batch_line(run))
 
 

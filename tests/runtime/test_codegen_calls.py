@@ -250,6 +250,29 @@ def test_very_different_batches():
             assert np.allclose(run(x).numpy(), net(x).numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, -0.0, 1e-45, 3e38])
+def test_numbers_of_any_kind_in_the_source(number):
+    """As of a mask: what is hidden becomes -inf."""
+    fn = lambda x: ti.where(x > 0.0, x * 0.5, number) + ti.clip(x, -np.inf, 1.0)
+    x = ti.tensor(numbers(3, 5))
+    with np.errstate(all="ignore"):
+        assert np.array_equal(fast(fn)(x).numpy(), fn(x).numpy(), equal_nan=True)
+
+
+NAMES = "class run native arena constants float32 flag T0 inf nan result chain λ _".split()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "two words", "0.weight", 'a"""b\\', "very_" * 60, ""])
+def test_names_of_any_kind(name):
+    w = ti.State(numbers(3), name=name)
+
+    def fn(x):
+        return ti.tanh(x + w) * np.inf
+
+    fn.__name__ = name
+    assert fast(fn)(ti.ones(3)).shape == (3,)
+
+
 # ---- steps that Python does ------------------------------------------------------------------------
 
 

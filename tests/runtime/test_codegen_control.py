@@ -179,3 +179,16 @@ def test_a_body_with_a_step_for_python():
 
     f = agree(fn, [X], [NONE], has="python(callback,", python=True)
     assert "while" not in words(f.source) and "there is only NumPy for it" in f.source
+
+
+@pytest.mark.parametrize("depth", [5, 14])
+def test_deep_in_one_another(depth):
+    """Python reads no source that is deeper than some blocks: then it is its step."""
+
+    def fn(x, depth):
+        if depth == 0:
+            return x * 2.0
+        return ti.cond(x.sum() > 0.0, lambda: fn(ti.tanh(x), depth - 1), lambda: x - 1.0)
+
+    f = agree(lambda x: fn(x, depth), [X], [-X], [abs(X)], has="", python=depth > 10)
+    assert ("it is deep in others" in f.source) == (depth > 10)

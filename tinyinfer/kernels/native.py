@@ -229,6 +229,7 @@ def into_another(run, y, xs):
     np.copyto(y, there)
 
 
+@cache
 def address_of(f, kinds) -> int:
     entry(f, kinds)
     made = f.overloads[kinds]

@@ -22,6 +22,7 @@ import hashlib
 import inspect
 import textwrap
 from contextlib import contextmanager
+from functools import cache
 from math import prod
 
 import numba
@@ -169,6 +170,7 @@ def given(context, x):
     return context.get_constant(kind_of(x), x)
 
 
+@cache
 def symbol(f, kinds) -> str:
     """The name of its machine code, which LLVM knows from then on."""
     name = f"{full_name(f)}.{hashlib.sha256(str(kinds).encode()).hexdigest()[:16]}"

@@ -30,6 +30,7 @@ from .executor import Executor, writable
 from .machine import known_machines
 from .plan import Plan
 
+LONGEST = 60  # letters of a function's name in that of its file
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64)
 
 
@@ -156,7 +157,7 @@ def kept_at(text, name) -> Path:
     """The file of this text."""
     made_of = hashlib.sha256((text + sources()).encode()).hexdigest()[:16]
     for folder in (known_machines().parent / "generated", fallback()):
-        path = folder / f"{name}_{made_of}.py"
+        path = folder / f"{name[:LONGEST]}_{made_of}.py"
         try:
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,25 @@ from keyword import iskeyword, softkwlist
 from ..graph.graph import free_name
 from ..kernels import written
 from ..kernels.native import full_name
+from ..kernels.recorded import NotNative
 
 WIDTH = 100  # of a line
-TAKEN = "arena", "callback", "constants", "native", "np", "range", "run", "Static", *softkwlist
+DEEPEST = (
+    8  # of ifs and loops in one another: Python reads no more than 20 blocks, and an if is two
+)
+ODD = "inf", "nan"  # numbers that Python writes by name
+TAKEN = (
+    "arena",
+    "callback",
+    "constants",
+    "native",
+    "np",
+    "range",
+    "run",
+    "Static",
+    *ODD,
+    *softkwlist,
+)
 
 
 class Text:
@@ -26,6 +42,8 @@ class Text:
 
     @contextmanager
     def inside(self, head):
+        if self.margin > DEEPEST:
+            raise NotNative("it is deep in others")
         self.write(head)
         self.margin += 1
         yield
@@ -68,7 +86,9 @@ class Text:
 
     def finished(self, name, about, addresses) -> str:
         body = "\n".join(with_forms_used(self.lines))
-        used = [word for word in written.__all__ if re.search(rf"\b{word}\b", body)]
+        there = lambda word, *texts: any(re.search(rf"\b{word}\b", text) for text in texts)
+        used = [word for word in written.__all__ if there(word, body)]
+        odd = ", ".join(word for word in ODD if there(word, body, *self.statics))
         modules = [n if n == called else f"{n} as {called}" for _, n, called in self.modules]
         imports = {
             "tinyinfer.kernels": sorted(modules),
@@ -79,6 +99,7 @@ class Text:
         taken = ", ".join(addresses)
         lines = [
             f'"""{name}: {about}\n"""\n',
+            *([f"from math import {odd}\n"] if odd else []),
             *(["import numpy as np\n"] if "np." in body else []),
             *(text for module, names in imports.items() for text in imported(module, names)),
             "",
