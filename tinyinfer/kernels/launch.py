@@ -1,35 +1,19 @@
-"""A kernel in several threads: a task for each part of the result, in the threads of Numba's prange.
+"""A kernel in several threads: a task for each part of the result.
 
-    for part in prange(parts):
+    for part in range(parts):                # each by a thread: crew.py
         kernel(t, part, parts, *args)
 
-To compile a loop with prange takes a second. So there is one for all kernels, of whose arguments it only
-knows where they are; and for each kernel a task that takes them from there.
+The loop is one for all kernels, of whose arguments it only knows where they are; for each kernel there is
+a task that takes them from there.
 """
 
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-i64 = ir.IntType(64)
-TASK = ir.FunctionType(ir.VoidType(), (i64, i64))  # (part, where the arguments are)
-EACH_PART = (types.intp,) * 3
-
-
-@njit(cache=True, parallel=True, nogil=True)
-def each_part(task, parts, place):
-    for part in prange(parts):
-        do_task(task, part, place)
-
-
-@intrinsic
-def do_task(typing, task, part, place):
-    def codegen(context, b, sig, given):
-        b.call(b.inttoptr(given[0], TASK.as_pointer()), given[1:])
-        return context.get_dummy_value()
-
-    return types.none(types.intp, types.intp, types.intp), codegen
+from .crew import EACH_PART, TASKS
+from .simd import i64
 
 
 @njit(cache=True, nogil=True)
@@ -62,7 +46,7 @@ def write_launch(context, b, kernel, loop, kinds, parts, args):
     kept = [kernel, parts, *args]
     place = cgutils.alloca_once_value(b, cgutils.make_anonymous_struct(b, kept))
     convention = context.call_conv
-    task = ir.Function(b.module, TASK, b.module.get_unique_name("task"))
+    task = ir.Function(b.module, TASKS, b.module.get_unique_name("task"))
     task.linkage = "internal"
     inside = ir.IRBuilder(task.append_basic_block())
     part, there = task.args

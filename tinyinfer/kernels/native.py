@@ -14,7 +14,7 @@ import sys
 from functools import cache
 from glob import escape
 from pathlib import Path
-from threading import Lock, RLock, Timer
+from threading import RLock, Timer
 
 import numpy as np
 from llvmlite import binding
@@ -23,7 +23,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 from numba.core.runtime import _nrt_python as _nrt
 
 from .borrowed import kind_of
-from .launch import EACH_PART, each_part, launch
+from .crew import EACH_PART, each_part, helpers
+from .launch import launch
 from .part import Compiler
 from .recorded import Call, Place, is_place, note, without_gaps
 from .static import NOTHING
@@ -209,8 +210,8 @@ class Bound:
         kernel, loop = address_of(self.f, kinds), address_of(each_part, EACH_PART)
 
         def on_several(t, first, parts, *args):
-            with LAUNCHING:
-                start(kernel, loop, t, parts, args)
+            helpers.wake(parts - 1)
+            start(kernel, loop, t, parts, args)
 
         return on_several
 
@@ -218,9 +219,6 @@ class Bound:
 def kinds_of(t, *args) -> tuple:
     """Of f(t, part, parts, *args), for Numba."""
     return (t.type, types.intp, types.intp, *map(kind_of, args))
-
-
-LAUNCHING = Lock()  # not every library of threads lets itself be called twice at a time
 
 
 def into_another(run, y, xs):

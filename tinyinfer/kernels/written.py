@@ -33,9 +33,10 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 
 from .borrowed import Borrowed, memory
+from .crew import EACH_PART, each_part
 from .finite import zero_times
 from .gather import outside
-from .launch import EACH_PART, each_part, write_launch
+from .launch import write_launch
 from .micro import Value, builder, i8, i32, i64, loop, micro, number
 from .native import address_of, full_name
 from .static import Static

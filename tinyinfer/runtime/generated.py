@@ -21,8 +21,8 @@ from ..core.op import watchers
 from ..core.trace import Edits
 from ..graph.file import write
 from ..kernels.borrowed import memory
-from ..kernels.launch import EACH_PART, each_part
-from ..kernels.native import LAUNCHING, contiguous, entry, kinds_of, sources
+from ..kernels.crew import EACH_PART, each_part, helpers
+from ..kernels.native import contiguous, entry, kinds_of, sources
 from ..kernels.written import symbol
 from .arena import Arena, tell
 from .codegen import Writer, states_of
@@ -43,9 +43,9 @@ class Program:
         self.states = states_of(plan.graph)
         self.kept = writer.constants  # whose addresses these are:
         self.constants = np.array([x.ctypes.data for x in writer.constants], np.int64)
-        self.several = any(call.parts > 1 for call in writer.calls)
+        self.parts = max((call.parts for call in writer.calls), default=1)
         self.path = kept_at(self.text, writer.name)
-        if self.several:
+        if self.parts > 1:
             symbol(each_part, EACH_PART)
         for call in writer.calls:  # LLVM has to know them before it loads what calls them
             symbol(call.f, kinds_of(call.t, *call.arrays, *call.numbers))
@@ -71,6 +71,7 @@ class Generated(Arena):
         program = self.program
         if watch or watchers:  # they look at each step
             return super().run(inputs, results, states, watch)
+        helpers.wake(program.parts - 1)
         self.given, self.filled = (inputs, results, states), False
         try:
             arrays = (
@@ -81,22 +82,15 @@ class Generated(Arena):
                 *self.after,
             )
             try:
-                self.call(arrays)
+                program.run(*arrays)
             except BufferError:  # there are gaps in some
-                self.call([contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
+                program.run(*[contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
             if self.error:
                 tell(*self.error, self.plan.graph)
         finally:
             self.error = self.given = None
             if self.filled:
                 self.empty()
-
-    def call(self, arrays):
-        if self.program.several:
-            with LAUNCHING:
-                self.program.run(*arrays)
-        else:
-            self.program.run(*arrays)
 
     def ask(self, i):
         """Do step number i, or, behind the last one, copy what is left to copy; 1 if there was an error."""
@@ -122,7 +116,7 @@ class Runner(Executor):
     def __init__(self, program: Program):
         super().__init__(program.plan, arena=partial(Generated, program))
         self.program = program
-        self.bare = not (program.asks or program.several or program.plan.graph.updates)
+        self.bare = not (program.asks or program.parts > 1 or program.plan.graph.updates)
         self.held = None, ()  # the arrays of the States, when the last one was re-pointed
         give_back()
 

@@ -1,0 +1,186 @@
+"""Threads that help with a loop, without asking Python.
+
+    board: state = (turn, parts, part that is next); which task, where its arguments are; parts done
+
+    who calls:  write the task on the board; then the state of a new turn
+                while the state has a part: take it and do it
+                wait for the parts that helpers took
+    a helper:   while there was some in the last millisecond:
+                    if the state has a part: take it and do it
+                then wait in Python, where that takes no time
+
+The state is one number, and a part is taken by swapping that for the next one, if it is still what was
+read: so nobody takes a part twice, or of another turn than the task that was read before. Nobody waits
+for a thread that sleeps, or has no core: who called takes its parts. If two call at once, the second does
+all of its own loop.
+"""
+
+import atexit
+import os
+from _thread import start_new_thread
+from queue import SimpleQueue
+
+from llvmlite import ir
+from numba import njit, types
+
+from .host import HOST
+from .micro import Value, builder, call, micro
+from .simd import i64, pointer
+
+MEMORY = 4096  # bytes of the board, all zero in the beginning
+BUSY, STATE, DONE, INSIDE, END, TASK, PLACE = range(0, 7 * 64, 64)  # each in a line of the cache
+NEXT, PARTS, TURN = 1, 1 << 16, 1 << 32  # what the fields of the state count in
+PATIENCE = 1 << 15  # looks at the board, of some 30 ns
+HELP, STOP, FORKED = 0, -1, -2  # in place of a task
+
+TASKS = ir.FunctionType(ir.VoidType(), (i64, i64))  # (part, where the arguments are)
+
+
+@micro(types.intp)
+def board():
+    """Its address: there is one, in the memory of the function that asks for it."""
+    b, name = builder(), "board"
+    kind = ir.ArrayType(ir.IntType(8), MEMORY)
+    there = b.module.globals.get(name) or ir.GlobalVariable(b.module, kind, name)
+    there.linkage, there.initializer, there.align = "internal", ir.Constant(kind, None), 64
+    return Value(b.ptrtoint(there, i64))
+
+
+@micro(types.intp)
+def get(address):
+    return Value(builder().load_atomic(pointer(address, i64), "seq_cst", 8))
+
+
+@micro
+def put(address, x):
+    builder().store_atomic(x.ir, pointer(address, i64), "seq_cst", 8)
+
+
+@micro(types.intp)
+def add(address, x):
+    """What was there before."""
+    return Value(builder().atomic_rmw("add", pointer(address, i64), x.ir, "seq_cst"))
+
+
+@micro(types.boolean)
+def swap(address, old, new):
+    """Put `new` there, if it is still `old`."""
+    b = builder()
+    return Value(b.extract_value(b.cmpxchg(pointer(address, i64), old.ir, new.ir, "seq_cst"), 1))
+
+
+@micro
+def pause():
+    """The core may do something else for a moment."""
+    if HOST.x86:
+        call("llvm.x86.sse2.pause", ir.VoidType())
+
+
+@micro
+def do(task, part, place):
+    b = builder()
+    b.call(b.inttoptr(task.ir, TASKS.as_pointer()), [part.ir, place.ir])
+
+
+@njit(nogil=True)
+def take_part(there):
+    """Do a part of what is on the board, if there is one."""
+    state = get(there + STATE)
+    if state % PARTS >= state % TURN // PARTS:
+        return False
+    task, place = get(there + TASK), get(there + PLACE)
+    if swap(there + STATE, state, state + NEXT):
+        do(task, state % PARTS, place)
+        add(there + DONE, 1)
+    return True
+
+
+@njit(nogil=True)
+def share_out(there, task, parts, place):
+    put(there + TASK, task)
+    put(there + PLACE, place)
+    put(there + DONE, 0)
+    put(there + STATE, (get(there + STATE) // TURN + 1) * TURN + parts * PARTS)
+    while take_part(there):
+        pass
+    while get(there + DONE) < parts:
+        pause()
+
+
+@njit(nogil=True)
+def help_others(there, patience):
+    looks = 0
+    add(there + INSIDE, 1)
+    while looks < patience and get(there + END) == 0:
+        if take_part(there):
+            looks = 0
+        else:
+            looks += 1
+            pause()
+    add(there + INSIDE, -1)
+
+
+@njit(cache=True, nogil=True)
+def each_part(task, parts, place):
+    """task(part, place) for each part; or one of the other jobs, of which `parts` is the patience."""
+    there = board()
+    if task == HELP:
+        help_others(there, parts)
+    elif task == STOP:
+        put(there + END, 1)
+        while get(there + INSIDE) > 0:
+            pause()
+    elif task == FORKED:
+        put(there + INSIDE, 0)
+        put(there + BUSY, 0)
+    elif swap(there + BUSY, 0, 1):
+        share_out(there, task, parts, place)
+        put(there + BUSY, 0)
+    else:
+        for part in range(parts):
+            do(task, part, place)
+
+
+EACH_PART = (types.intp,) * 3
+
+
+class Helpers:
+    """The threads: they are begun when there is work for them, and never end."""
+
+    def __init__(self):
+        self.begun, self.waiting, self.calls = 0, [], SimpleQueue()
+
+    def wake(self, count):
+        """Have so many look at the board: soon. The queue, the list and the count are Python's own, so
+        that two who call at once begin a helper too many at worst."""
+        while self.begun < count:
+            if self.begun == 0:
+                each_part(HELP, 0, 0)  # compiled
+            self.begun += 1
+            start_new_thread(self.work, ())
+        for _ in range(min(count, len(self.waiting))):
+            try:
+                self.waiting.pop()
+            except IndexError:  # somebody else woke it
+                return
+            self.calls.put(None)
+
+    def work(self):
+        while True:
+            each_part(HELP, PATIENCE, 0)
+            self.waiting.append(None)
+            self.calls.get()
+
+
+helpers = Helpers()
+
+
+def forked():
+    """The child of a process has none of its threads."""
+    helpers.__init__()
+    each_part(FORKED, 0, 0)
+
+
+atexit.register(lambda: helpers.begun and each_part(STOP, 0, 0))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: helpers.begun and forked())
