@@ -286,6 +286,31 @@ def test_processes_that_compile_at_once_do_not_take_one_another_s_code(tmp_path)
         assert (file.load("kind a"), file.load("kind b")) == ("a", "b")
 
 
+TWO_PROCESSES = """
+from collections import deque
+from numba import types
+from tinyinfer.kernels import aside, gather
+
+def on_disk(x):
+    pass
+
+jobs = [(gather.any_outside, (types.intp,) * 3), (on_disk, ()), (gather.any_outside, (types.int32,) * 3)]
+aside.share(deque(jobs[:1]), aside.Event())  # by another process
+aside.share(deque(jobs[1:]), aside.Event())  # the second one is not to be found there
+aside.compile_all(jobs[::2])
+stats = gather.any_outside.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def test_another_process_compiles_too(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    call = [sys.executable, "-c", TWO_PROCESSES]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("2 0\n", "")
+
+
 def test_what_was_made_from_other_sources_is_removed(tmp_path):
     before, now = (here.OnDisk(str(tmp_path), "f", stamp) for stamp in ("before", "now"))
     before.save("kind", "old")
