@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from threading import Barrier
 
 import numba
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
 from tinyinfer.kernels import native as here
 from tinyinfer.kernels import threads
@@ -284,6 +286,18 @@ def test_processes_that_compile_at_once_do_not_take_one_another_s_code(tmp_path)
     theirs.save("kind b", "b")
     for file in mine, theirs:
         assert (file.load("kind a"), file.load("kind b")) == ("a", "b")
+
+
+def test_kernels_call_only_what_becomes_a_part_of_them():
+    """What was kept of another could not."""
+    import_module("tinyinfer.kernels.fast")
+    modules = [m for name, m in [*sys.modules.items()] if name.startswith("tinyinfer.kernels.")]
+    compiled = [f for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)]
+    assert len(compiled) > 100
+    for f in compiled:
+        called = [f.py_func.__globals__.get(name) for name in f.py_func.__code__.co_names]
+        for g in called:
+            assert not isinstance(getattr(g, "_cache", None), here.Kept), (f, g)
 
 
 TWO_PROCESSES = """
