@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from threading import Barrier
 
 import numba
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
 from tinyinfer.kernels import native as here
 from tinyinfer.kernels import threads
@@ -284,6 +286,43 @@ def test_processes_that_compile_at_once_do_not_take_one_another_s_code(tmp_path)
     theirs.save("kind b", "b")
     for file in mine, theirs:
         assert (file.load("kind a"), file.load("kind b")) == ("a", "b")
+
+
+def test_kernels_call_only_what_becomes_a_part_of_them():
+    """What was kept of another could not."""
+    import_module("tinyinfer.kernels.fast")
+    modules = [m for name, m in [*sys.modules.items()] if name.startswith("tinyinfer.kernels.")]
+    compiled = [f for m in modules for f in vars(m).values() if isinstance(f, Dispatcher)]
+    assert len(compiled) > 100
+    for f in compiled:
+        called = [f.py_func.__globals__.get(name) for name in f.py_func.__code__.co_names]
+        for g in called:
+            assert not isinstance(getattr(g, "_cache", None), here.Kept), (f, g)
+
+
+TWO_PROCESSES = """
+from collections import deque
+from numba import types
+from tinyinfer.kernels import aside, gather
+
+def on_disk(x):
+    pass
+
+jobs = [(gather.any_outside, (types.intp,) * 3), (on_disk, ()), (gather.any_outside, (types.int32,) * 3)]
+aside.share(deque(jobs[:1]), aside.Event())  # by another process
+aside.share(deque(jobs[1:]), aside.Event())  # the second one is not to be found there
+aside.compile_all(jobs[::2])
+stats = gather.any_outside.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def test_another_process_compiles_too(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    call = [sys.executable, "-c", TWO_PROCESSES]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("2 0\n", "")
 
 
 def test_what_was_made_from_other_sources_is_removed(tmp_path):

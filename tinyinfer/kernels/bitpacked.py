@@ -28,7 +28,7 @@ from ..ops.packed import Packed
 from . import threads
 from .host import HOST
 from .kernel import Cost, Kernel, forms, kernel
-from .native import bound, native, share
+from .native import bound, inner, native, share
 from .reorder import FLOATS, to_lanes
 from .simd import (
     BYTES,
@@ -175,14 +175,14 @@ def convolve(t, part, parts, y, x, w, height, width, channels, stride, padding, 
                     i += 1
 
 
-@native
+@inner
 def inside(size, taps, start, step):
     """(the first tap, how many) that lie inside, where tap k is at start + step k."""
     first = max(0, -(start // step))
     return first, max(0, min(taps, (size - 1 - start) // step + 1) - first)
 
 
-@native
+@inner
 def whole_windows(count, size, taps, stride, padding, dilation):
     """From the first to behind the last that sees no padding."""
     first = (padding + stride - 1) // stride

@@ -35,7 +35,8 @@ SLOW = 1.0  # seconds of compiling, after which people are told
 
 def native(f):
     """Compile it when it is first called for some types; and keep that on disk. No `fastmath`: NaN
-    and infinity are as in NumPy."""
+    and infinity are as in NumPy. It is called from Python, or at its address: `inner` is for what
+    kernels call."""
     made = njit(f, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
     made._cache = Kept(f)
     return made
@@ -46,18 +47,14 @@ class Alone(CompileResultCacheImpl):
 
     def reduce(self, made):
         (name, kind, (code, _)), *rest = super().reduce(made)
-        return (name, kind, (code, nothing())), *rest
+        return (name, kind, (code, binding.parse_assembly("").as_bitcode())), *rest
 
     def rebuild(self, context, data):
         names = data[1].llvm_func_name, data[1].llvm_cpython_wrapper_name
         context.codegen()._engine._defined_symbols.update(names)
-        return super().rebuild(context, data)
-
-
-@cache
-def nothing() -> bytes:
-    """For LLVM."""
-    return binding.parse_assembly("").as_bitcode()
+        made = super().rebuild(context, data)
+        made.library._shared_module = None  # it is an error to ask for it
+        return made
 
 
 class Kept(FunctionCache):
@@ -135,6 +132,10 @@ def sources() -> str:
     paths = *HERE.glob("*.py"), *HERE.parent.glob("ops/*.py")
     text = b"".join(p.read_bytes() for p in sorted(paths))
     return hashlib.sha256(text).hexdigest()
+
+
+for f in each_part, launch:
+    f._cache = Kept(f.py_func)
 
 
 def bound(f, t=NOTHING, numbers=(), parts=1):

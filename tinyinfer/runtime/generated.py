@@ -20,6 +20,7 @@ from numba import types
 from ..core.op import watchers
 from ..core.trace import Edits
 from ..graph.file import write
+from ..kernels.aside import compile_all
 from ..kernels.borrowed import memory
 from ..kernels.crew import EACH_PART, each_part, helpers
 from ..kernels.native import contiguous, entry, kinds_of, sources
@@ -47,8 +48,10 @@ class Program:
         self.path = kept_at(self.text, writer.name)
         if self.parts > 1:
             symbol(each_part, EACH_PART)
-        for call in writer.calls:  # LLVM has to know them before it loads what calls them
-            symbol(call.f, kinds_of(call.t, *call.arrays, *call.numbers))
+        jobs = [(c.f, kinds_of(c.t, *c.arrays, *c.numbers)) for c in writer.calls]
+        compile_all(dict.fromkeys(jobs))
+        for job in jobs:  # LLVM has to know them before it loads what calls them
+            symbol(*job)
         kinds = [memory] * len(writer.addresses)
         if self.asks:
             kinds[-1] = types.intp
