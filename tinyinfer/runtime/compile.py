@@ -11,16 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial, update_wrapper
 from itertools import starmap
-from operator import is_
 from threading import Lock
 from types import MethodType
 from warnings import warn
 
-import numpy as np
-
 from ..core.op import DEBUG, Op
-from ..core.spec import Spec, Specs
-from ..core.tensor import Node, Tensor, tensor
+from ..core.spec import Specs
+from ..core.tensor import Node, Tensor
 from ..core.trace import Edits, mode
 from ..errors import ArgumentError, GraphError
 from ..graph.control import unpack
@@ -28,15 +25,15 @@ from ..graph.gradient import pullback
 from ..graph.graph import Graph, accepts
 from ..graph.passes import STANDARD, fuse, optimize, split
 from ..graph.trace import record
-from ..graph.tree import is_container, leaves, refilled
+from ..graph.tree import leaves, refilled
 from ..graph.verify import wrong_state
 from .executor import Executor
+from .kinds import KINDS, arrays_in, is_changeable, items, kind_of, same, too_many
 from .machine import machine
 from .plan import Plan
 from .profile import Event, Profile
 from .select import select, selected
 
-KINDS = 256  # of arguments for which a function is kept compiled
 FLAT = [run for run in STANDARD if run is not fuse]  # a step is a kernel: each has its own place
 
 
@@ -49,21 +46,20 @@ def compile(
     happens when it is traced, once for each kind of arguments. What `backward` leaves in a `.grad`
     does not come out: let `fn` make the step of the optimizer too, or return the gradient.
 
-    `backend` is "compiled", into one function of machine code, whose text is `compiled.source`; "planned",
-    the same steps one after the other, into one arena; or "interpreted", by the definitions. In `threads`
-    the compiled function splits its kernels; the planned one carries out what can go side by side.
-    `passes` as in ti.optimize, by default all but fuse; `memory` as in
-    ti.plan, and `order`, by default "memory", or "breadth" for several threads. `compiled.plan` and
-    `compiled.graph` are those of the last call.
+    `backend` is "compiled", into one function of machine code, whose text is `compiled.source`;
+    "planned", the same steps one after the other, into one arena; or "interpreted", by the definitions.
+    In `threads` the compiled function splits its kernels; the planned one carries out what can go side
+    by side. `passes` as in ti.optimize, by default all but fuse; `memory` as in ti.plan, and `order`, by
+    default "memory", or "breadth" for several threads. `compiled.plan` and `compiled.graph` are those
+    of the last call.
 
     For each step the kernel is chosen that should take the least time: images are laid out and weights
     packed for it. `autotune=True` times them, once for this CPU. A kernel that rounds more than sums in
     another order do, as Winograd's does, is admitted up to `max_relative_error` (by default 2e-6): errors
-    beside results, as root mean squares, of numbers of one size; single errors are larger, and
-    much larger beside numbers that are.
-    `kernels="numpy"` keeps to NumPy, whose results are those of eager code bit for bit; "fast" ones,
-    the default, are compiled by Numba when they are first used, and kept on disk. What is usual can be
-    said in the environment: TINYINFER_KERNELS=numpy.
+    beside results, as root mean squares, of numbers of one size; single errors are larger, and much
+    larger beside numbers that are. `kernels="numpy"` keeps to NumPy, whose results are those of eager
+    code bit for bit; "fast" ones, the default, are compiled by Numba when they are first used, and kept
+    on disk. What is usual can be said in the environment: TINYINFER_KERNELS=numpy.
 
     What States become is written over what they were, so that another thread which reads them meanwhile
     sees some of both. Raises ArgumentError for options that do not exist, GraphError where a gradient
@@ -232,85 +228,6 @@ def prepared(graph, passes=FLAT) -> tuple[Graph, Graph]:
     """What of the optimized graph follows from constants and States alone, and what takes that and
     the inputs."""
     return split(optimize(graph, passes))
-
-
-def kind_of(x):
-    """Equal for arguments that one graph serves: tensors count by their specs, others by value."""
-    if isinstance(x, Tensor):
-        return x.node.spec, x.requires_grad
-    if is_container(x):
-        inside = (*x.keys(), *x.values()) if isinstance(x, dict) else x
-        return type(x), *map(kind_of, inside)
-    if isinstance(x, np.ndarray):
-        return "array", x.dtype, x.shape
-    if isinstance(x, float | np.generic):
-        return type(x), np.array(x).tobytes()  # 0.0 is not -0.0, and a NaN is another
-    if isinstance(x, range):
-        return range, x.start, x.stop, x.step
-    try:
-        return type(x), hash(x), x
-    except TypeError:
-        return Same(x)
-
-
-def too_many(kinds) -> str:
-    """What varied, and what to do about it."""
-    seen = [*dict.fromkeys(tuple(shapes_in(kind)) for kind in kinds)]
-    if 2 * len(seen) > len(kinds):
-        old, new = (", ".join(map(str, shapes)) for shapes in (seen[0], seen[-1]))
-        why = f"Shapes vary, as {old} and {new}: pad them, so that there are few"
-    else:
-        why = "Values vary that are no tensors: pass numbers as tensors, and one kind serves all"
-    return (
-        f"is compiled for each kind of arguments, and has met more than {KINDS}: "
-        f"from now on the oldest is forgotten. {why}"
-    )
-
-
-def shapes_in(kind) -> list:
-    match kind:
-        case Spec():
-            return [kind.shape]
-        case "array", _, shape:
-            return [shape]
-        case tuple():
-            return [shape for inner in kind for shape in shapes_in(inner)]
-    return []
-
-
-def is_changeable(x) -> bool:
-    return isinstance(x, list | dict)
-
-
-def items(x) -> list:
-    return [*x.keys(), *x.values()] if isinstance(x, dict) else [*x]
-
-
-def same(xs: list, ys: list) -> bool:
-    """The very same objects?"""
-    return len(xs) == len(ys) and all(map(is_, xs, ys))
-
-
-class Same:
-    """This very object; while it is known, no other has its id."""
-
-    def __init__(self, x):
-        self.x = x
-
-    def __eq__(self, other):
-        return isinstance(other, Same) and self.x is other.x
-
-    def __hash__(self):
-        return id(self.x)
-
-
-def arrays_in(x):
-    """Its tensors, and its arrays as such."""
-    if isinstance(x, np.ndarray):
-        return [tensor(x)]
-    if not is_container(x):
-        return [x] if isinstance(x, Tensor) else []
-    return [t for inner in (x.values() if isinstance(x, dict) else x) for t in arrays_in(inner)]
 
 
 class Specialization:
