@@ -22,8 +22,8 @@ def set_num_threads(n: int):
     chosen_threads.stay(dict.fromkeys(libraries(), chosen))
 
 
-# Operations that a part should have at least: it costs some microseconds to hand it over.
-GRAIN = 4e6
+# Operations that a part should have at least: to hand it over costs as long as some ten thousand.
+GRAIN = 2e5
 
 
 def parts(operations, most) -> int:

@@ -58,7 +58,7 @@ class Executor:
         graph.expect_states()
         arena, kept = self._idle_or_new()
         results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
-        mine = {s: own(s) for s in graph.updates}
+        mine = dict(zip(graph.updates, map(own, graph.updates)))
         states = {s: s.node.value for s in graph.states.values()} | mine
         try:
             with chosen_threads:
@@ -103,10 +103,10 @@ def writable(arrays: list, spec) -> np.ndarray:
 def own(state: State) -> np.ndarray:
     """The array of the State, to be written to; if somebody else holds it, or a node with it, a copy:
     nothing that was recorded changes."""
-    value = state.node.value
-    mine = value.base is None and value.flags.carray
-    del value
-    return state.node.value if mine and alone(state) == ALONE_IN_STATE else state.node.value.copy()
+    node = state.held
+    value = node.value
+    alone = getrefcount(node) == NODE and getrefcount(value) == VALUE
+    return value if alone and value.base is None and value.flags.carray else value.copy()
 
 
 def holders(things: list) -> int:
@@ -115,14 +115,15 @@ def holders(things: list) -> int:
         return getrefcount(thing)
 
 
-def alone(state) -> tuple[int, int]:
-    """The holders of its node, and of the array in that."""
-    node = state.node
-    return holders([node]), holders([node.value])
+def holders_of(state) -> tuple[int, int]:
+    """Of its node, and of the array in that."""
+    node = state.held
+    value = node.value
+    return getrefcount(node), getrefcount(value)
 
 
 ALONE = holders([np.empty(1)])
-ALONE_IN_STATE = alone(State(np.zeros(1)))
+NODE, VALUE = holders_of(State(np.zeros(1)))
 
 
 def urgency(plan: Plan, after) -> dict:

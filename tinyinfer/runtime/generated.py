@@ -24,10 +24,11 @@ from ..kernels.aside import compile_all
 from ..kernels.borrowed import memory
 from ..kernels.crew import EACH_PART, each_part, helpers
 from ..kernels.native import contiguous, entry, kinds_of, sources
+from ..kernels.threads import chosen_threads
 from ..kernels.written import symbol
 from .arena import Arena, tell
 from .codegen import Writer, states_of
-from .executor import Executor, writable
+from .executor import Executor, own, writable
 from .machine import known_machines
 from .plan import Plan
 
@@ -64,30 +65,21 @@ class Generated(Arena):
     def __init__(self, program: Program, plan: Plan):
         super().__init__(plan)
         self.program, self.error = program, None
-        self.before = (self.memory,)
         self.after = (program.constants,)
         if program.asks:
             self.callback = CALLBACK(self.ask)
             self.after += (ctypes.cast(self.callback, ctypes.c_void_p).value,)
 
-    def run(self, inputs, results, states, watch=None):
-        program = self.program
-        if watch or watchers:  # they look at each step
-            return super().run(inputs, results, states, watch)
-        helpers.wake(program.parts - 1)
+    def call(self, inputs, results, states):
+        """`states` are the arrays of those of the program."""
         self.given, self.filled = (inputs, results, states), False
+        arrays = self.memory, *inputs, *results, *states, *self.after
         try:
-            arrays = (
-                *self.before,
-                *inputs,
-                *results,
-                *[states[s] for s in program.states],
-                *self.after,
-            )
             try:
-                program.run(*arrays)
+                self.program.run(*arrays)
             except BufferError:  # there are gaps in some
-                program.run(*[contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
+                some = [contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays]
+                self.program.run(*some)
             if self.error:
                 tell(*self.error, self.plan.graph)
         finally:
@@ -99,14 +91,17 @@ class Generated(Arena):
         """Do step number i, or, behind the last one, copy what is left to copy; 1 if there was an error."""
         n = None
         try:
+            inputs, results, states = self.given
+            states = dict(zip(self.program.states, states))
             if not self.filled:
-                self.fill(*self.given)
+                self.fill(inputs, results, states)
                 self.filled = True
-            if i == len(self.calls):
-                self.finish(*self.given[1:])
-            else:
-                n, run, args = self.calls[i]
-                run(*args)
+            with chosen_threads:
+                if i == len(self.calls):
+                    self.finish(results, states)
+                else:
+                    n, run, args = self.calls[i]
+                    run(*args)
         except BaseException as error:
             self.error = error, n
             return 1
@@ -118,26 +113,30 @@ class Runner(Executor):
 
     def __init__(self, program: Program):
         super().__init__(program.plan, arena=partial(Generated, program))
-        self.program = program
-        self.bare = not (program.asks or program.parts > 1 or program.plan.graph.updates)
-        self.held = None, ()  # the arrays of the States, when the last one was re-pointed
+        self.program, self.sure = program, None
+        self.states = [(s, s in program.plan.graph.updates) for s in program.states]
         give_back()
 
     def _call(self, inputs, watch):
-        if not self.bare or watch or watchers:
+        if watch or watchers:  # they look at each step
             return super()._call(inputs, watch)
-        now, (seen, held), graph = Edits.states, self.held, self.plan.graph
-        if now != seen:
+        program, graph = self.program, self.plan.graph
+        if self.sure != Edits.kinds:
+            self.sure = Edits.kinds
             graph.expect_states()
-            held = *(s.node.value for s in self.program.states), self.program.constants
-            self.held = now, held
         arena, kept = self._idle_or_new()
         results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
+        states = [own(s) if mine else s.held.value for s, mine in self.states]
+        if program.parts > 1:
+            helpers.wake(program.parts - 1)
         try:
-            self.program.run(arena.memory, *inputs, *results, *held)
-        except BufferError:  # there are gaps in some
-            return super()._call(inputs, watch)
-        self.idle.append((arena, kept))
+            arena.call(inputs, results, states)
+        finally:
+            if graph.updates:
+                for (s, mine), array in zip(self.states, states):
+                    if mine:
+                        s.hold(array)
+        self.idle.append((arena, kept))  # not after an error: who knows what is at work in it
         return results
 
 
