@@ -16,7 +16,9 @@ all of its own loop.
 """
 
 import atexit
+import ctypes
 import os
+import sys
 from _thread import start_new_thread
 from queue import SimpleQueue
 
@@ -24,11 +26,13 @@ from llvmlite import ir
 from numba import njit, types
 
 from .host import HOST
-from .micro import Value, builder, call, micro
+from .micro import Value, builder, call, constant, micro
 from .simd import i64, pointer
 
 MEMORY = 4096  # bytes of the board, all zero in the beginning
-BUSY, STATE, DONE, INSIDE, END, TASK, PLACE = range(0, 7 * 64, 64)  # each in a line of the cache
+BUSY, STATE, DONE, INSIDE, END, TASK, PLACE, CORE = range(
+    0, 8 * 64, 64
+)  # each in a line of the cache
 NEXT, PARTS, TURN = 1, 1 << 16, 1 << 32  # what the fields of the state count in
 PATIENCE = 1 << 15  # looks at the board, of some 30 ns
 HELP, STOP, FORKED = 0, -1, -2  # in place of a task
@@ -82,6 +86,14 @@ def do(task, part, place):
     b.call(b.inttoptr(task.ir, TASKS.as_pointer()), [part.ir, place.ir])
 
 
+@micro(types.intp)
+def core():
+    """On which this thread runs; below 0, if the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return constant(i64, -1)
+    return Value(builder().sext(call("sched_getcpu", ir.IntType(32)).ir, i64))
+
+
 @njit(nogil=True)
 def take_part(there):
     """Do a part of what is on the board, if there is one."""
@@ -99,6 +111,7 @@ def take_part(there):
 def share_out(there, task, parts, place):
     put(there + TASK, task)
     put(there + PLACE, place)
+    put(there + CORE, core())
     put(there + DONE, 0)
     put(there + STATE, (get(there + STATE) // TURN + 1) * TURN + parts * PARTS)
     while take_part(there):
@@ -108,11 +121,18 @@ def share_out(there, task, parts, place):
 
 
 @njit(nogil=True)
-def help_others(there, patience):
+def help_others(there, patience, taken):
+    """Until there was nothing to do for long; or until it finds that it has the core of who called: that
+    is noted at the address `taken`."""
     looks = 0
     add(there + INSIDE, 1)
-    while looks < patience and get(there + END) == 0:
-        if take_part(there):
+    put(taken, -1)
+    while looks < patience and get(there + END) == 0 and get(taken) < 0:
+        if get(there + STATE) % PARTS < get(there + STATE) % TURN // PARTS and core() == get(
+            there + CORE
+        ):
+            put(taken, get(there + CORE))
+        elif take_part(there):
             looks = 0
         else:
             looks += 1
@@ -122,10 +142,10 @@ def help_others(there, patience):
 
 @njit(cache=True, nogil=True)
 def each_part(task, parts, place):
-    """task(part, place) for each part; or one of the other jobs, of which `parts` is the patience."""
+    """task(part, place) for each part; or one of the other jobs."""
     there = board()
     if task == HELP:
-        help_others(there, parts)
+        help_others(there, parts, place)
     elif task == STOP:
         put(there + END, 1)
         while get(there + INSIDE) > 0:
@@ -144,6 +164,16 @@ def each_part(task, parts, place):
 EACH_PART = (types.intp,) * 3
 
 
+def left(taken) -> bool:
+    """Go to another core. Linux wakes a thread on the core of who woke it, and may leave both there for
+    a fifth of a second."""
+    if taken < 0 or len(allowed := os.sched_getaffinity(0)) == 1:
+        return False
+    os.sched_setaffinity(0, allowed - {taken})
+    os.sched_setaffinity(0, allowed)
+    return True
+
+
 class Helpers:
     """The threads: they are begun when there is work for them, and never end."""
 
@@ -155,7 +185,7 @@ class Helpers:
         that two who call at once begin a helper too many at worst."""
         while self.begun < count:
             if self.begun == 0:
-                each_part(HELP, 0, 0)  # compiled
+                each_part(HELP, 0, ctypes.addressof(ctypes.c_int64()))  # compiled
             self.begun += 1
             start_new_thread(self.work, ())
         for _ in range(min(count, len(self.waiting))):
@@ -166,10 +196,12 @@ class Helpers:
             self.calls.put(None)
 
     def work(self):
+        taken = ctypes.c_int64()
         while True:
-            each_part(HELP, PATIENCE, 0)
-            self.waiting.append(None)
-            self.calls.get()
+            each_part(HELP, PATIENCE, ctypes.addressof(taken))
+            if not left(taken.value):
+                self.waiting.append(None)
+                self.calls.get()
 
 
 helpers = Helpers()
