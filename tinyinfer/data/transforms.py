@@ -41,7 +41,9 @@ class Normalize(Transform):
         mean, std = (np.float32(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
         if not {len(mean), len(std)} <= {1, images.shape[1]}:
             raise ShapeError(f"{self}: give one number, or one for each channel of {images.shape}")
-        return (images - mean) / std
+        y = images - mean
+        y /= std
+        return y
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@
     static, micro, simd     numbers known to the compiler; micro-kernels; what these do with vectors
     dot                     products of bytes, with what the CPU has for them
     part, native            how functions are compiled, kept and called
-    borrowed, launch        NumPy's arrays as they lie; a kernel in several threads
+    borrowed                NumPy's arrays as they lie
+    launch, crew            a kernel in several threads: its parts, and who takes them
+    aside                   what takes long to compile, in two processes
     math, program           curves of vectors; elementwise steps as programs for vectors
 
     chain                   elementwise steps in one pass over memory

@@ -205,7 +205,7 @@ def planned(work, m):
     panels_here, blocks_here = here
     # Bytes of V and D, a tile: of all, so that blocks are the same however many threads there are.
     each = 4 * LANES * elements * (blocks + panels * vectors)
-    lines, columns = block_of(images * down, across, max(1, CACHE // each))
+    lines, columns = block_of(images * down, across, max(1, CACHE // 2 // each))
     counts = sizes(images * down, lines, columns, across)
     (top, _), (left, _) = work.conv.padding
     many = min(images, (lines + down - 2) // down + 1)  # images that a block may have tiles of
