@@ -9,11 +9,13 @@
     dot                     products of bytes, with what the CPU has for them
     part, native            how functions are compiled, kept and called
     borrowed                NumPy's arrays as they lie
+    recorded, written       what a kernel would do, written down; what generated functions are made of
     launch, crew            a kernel in several threads: its parts, and who takes them
     aside                   what takes long to compile, in two processes
     math, program           curves of vectors; elementwise steps as programs for vectors
 
     chain                   elementwise steps in one pass over memory
+    gather, integers        rows of a table; what counts and compares whole numbers
     groups                  what many numbers become one in, or belong together: reduce, norm, softmax
     reorder                 layouts of images
 

@@ -46,11 +46,13 @@ def shared(matrix) -> Shared:
                 row[count + len(steps)] = row.pop(best[0])
                 del row[best[1]]
                 inside[k] = pairs(row)
-        steps.append(best)
+        i, j, q = best
+        steps.append((i, j, Fraction(q)))  # exactly
 
 
 def pairs(row) -> dict:
-    """{(i, j, q): a} where a (x_i + q x_j) is in the row, and q need not be rounded."""
+    """{(i, j, q): a} where a (x_i + q x_j) is in the row, and q need not be rounded: as a float, which is
+    compared in no time."""
     found = {}
     for i, a in row.items():
         for j, b in row.items():
