@@ -48,9 +48,8 @@ UsageError = typer.BadParameter.__base__  # typer does not name it
 
 def main() -> int:
     """Run the command in sys.argv. Returns the exit status; 2 after an error, told in one line."""
-    gc.set_threshold(
-        10_000
-    )  # graphs and machine code stay: to look through them took half a second
+    # Graphs and machine code stay: to look through them again and again took half a second.
+    gc.set_threshold(10_000)
     args = [arg for arg in sys.argv[1:] if arg != "--traceback"]
     try:
         return app(args or ["--help"], standalone_mode=False) or 0

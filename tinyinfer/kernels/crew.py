@@ -30,9 +30,8 @@ from .micro import Value, builder, call, constant, micro
 from .simd import i64, pointer
 
 MEMORY = 4096  # bytes of the board, all zero in the beginning
-BUSY, STATE, DONE, INSIDE, END, TASK, PLACE, CORE = range(
-    0, 8 * 64, 64
-)  # each in a line of the cache
+# Where what is on it, in bytes: each in a line of the cache.
+BUSY, STATE, DONE, INSIDE, END, TASK, PLACE, CORE = range(0, 8 * 64, 64)
 NEXT, PARTS, TURN = 1, 1 << 16, 1 << 32  # what the fields of the state count in
 PATIENCE = 1 << 15  # looks at the board, of some 30 ns
 HELP, STOP, FORKED = 0, -1, -2  # in place of a task
@@ -95,10 +94,15 @@ def core():
 
 
 @njit(nogil=True)
+def has_part(state):
+    return state % PARTS < state % TURN // PARTS
+
+
+@njit(nogil=True)
 def take_part(there):
     """Do a part of what is on the board, if there is one."""
     state = get(there + STATE)
-    if state % PARTS >= state % TURN // PARTS:
+    if not has_part(state):
         return False
     task, place = get(there + TASK), get(there + PLACE)
     if swap(there + STATE, state, state + NEXT):
@@ -128,9 +132,7 @@ def help_others(there, patience, taken):
     add(there + INSIDE, 1)
     put(taken, -1)
     while looks < patience and get(there + END) == 0 and get(taken) < 0:
-        if get(there + STATE) % PARTS < get(there + STATE) % TURN // PARTS and core() == get(
-            there + CORE
-        ):
+        if has_part(get(there + STATE)) and core() == get(there + CORE):
             put(taken, get(there + CORE))
         elif take_part(there):
             looks = 0
@@ -152,6 +154,7 @@ def each_part(task, parts, place):
             pause()
     elif task == FORKED:
         put(there + INSIDE, 0)
+        put(there + STATE, 0)  # of a loop in the midst of which it was forked
         put(there + BUSY, 0)
     elif swap(there + BUSY, 0, 1):
         share_out(there, task, parts, place)

@@ -37,7 +37,7 @@ from .winograd import CACHE, all_meet, block_of, inputs_of, sizes, tile_in
 from .winograd_tiles import both_ways, gather, matrices, room, size_of
 
 ROWS = 8  # channels of a tile of sums
-LARGEST = 8  # tiles: of larger ones the errors are
+LARGEST = 8  # n of a tile: larger ones round too much
 
 
 @cache
