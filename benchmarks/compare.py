@@ -28,11 +28,12 @@ def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
 def medians(rivals: dict, rounds: int, clock=time.perf_counter, least=2e-3) -> dict[str, float]:
     """The same for short ones, which run many times in a row, for `least` seconds. Each runs as often for
     nothing before it is timed, so that it finds its own numbers in the caches: after another one has
-    moved much it takes milliseconds until they are there again."""
+    moved much it takes milliseconds until they are there again. And it has the cores for itself."""
     turns = {name: turns_of(run, least) for name, run in rivals.items()}
     times = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, run in rivals.items():
+            wait_for_threads()
             for _ in range(turns[name]):
                 run()
             start = clock()
@@ -40,6 +41,16 @@ def medians(rivals: dict, rounds: int, clock=time.perf_counter, least=2e-3) -> d
                 run()
             times[name].append((clock() - start) / turns[name])
     return {name: statistics.median(t) for name, t in times.items()}
+
+
+def wait_for_threads(patience=50):
+    """Until those of the last rival sleep, which first go on looking for work: PyTorch's for some 10 ms,
+    OpenBLAS's for 100. Linux counts the time of another thread every 4 ms."""
+    for _ in range(patience):
+        busy = time.process_time()
+        time.sleep(1e-2)
+        if time.process_time() - busy < 2e-3:
+            break
 
 
 def turns_of(run, least):

@@ -103,3 +103,21 @@ def test_a_process_ends_while_helpers_look_for_work():
 for _ in range(50): square(a)
 print("all")
 """)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="a thread cannot be kept from a core here"
+)
+def test_awake_a_helper_may_use_all_cores_that_its_caller_may():
+    """It is kept from one while it wakes."""
+    assert (
+        "{True}"
+        in in_a_process("""
+import time
+for _ in range(20):
+    time.sleep(0.02)  # it falls asleep
+    square(a)
+    time.sleep(0.01)
+    print({os.sched_getaffinity(int(thread)) == os.sched_getaffinity(0) for thread in os.listdir("/proc/self/task")})
+""").splitlines()[-1]
+    )

@@ -11,15 +11,16 @@
 
 The state is one number, and a part is taken by swapping that for the next one, if it is still what was
 read: so nobody takes a part twice, or of another turn than the task that was read before. Nobody waits
-for a thread that sleeps, or has no core: who called takes its parts. If two call at once, the second does
-all of its own loop.
+for a thread that sleeps: who called takes its parts. If two call at once, the second does all of its own
+loop.
 """
 
 import atexit
 import ctypes
 import os
 import sys
-from _thread import start_new_thread
+from _thread import get_native_id, start_new_thread
+from contextlib import suppress
 from queue import SimpleQueue
 
 from llvmlite import ir
@@ -33,8 +34,8 @@ MEMORY = 4096  # bytes of the board, all zero in the beginning
 # Where what is on it, in bytes: each in a line of the cache.
 BUSY, STATE, DONE, INSIDE, END, TASK, PLACE, CORE = range(0, 8 * 64, 64)
 NEXT, PARTS, TURN = 1, 1 << 16, 1 << 32  # what the fields of the state count in
-PATIENCE = 1 << 15  # looks at the board, of some 30 ns
-HELP, STOP, FORKED = 0, -1, -2  # in place of a task
+PATIENCE, SHORT = 1 << 15, 1 << 10  # looks at the board, of some 30 ns
+HELP, HERE, STOP, FORKED = range(0, -4, -1)  # in place of a task
 
 TASKS = ir.FunctionType(ir.VoidType(), (i64, i64))  # (part, where the arguments are)
 
@@ -80,6 +81,13 @@ def pause():
 
 
 @micro
+def give_way():
+    """To another thread that waits for this core."""
+    if os.name == "posix":
+        call("sched_yield", ir.IntType(32))
+
+
+@micro
 def do(task, part, place):
     b = builder()
     b.call(b.inttoptr(task.ir, TASKS.as_pointer()), [part.ir, place.ir])
@@ -120,20 +128,31 @@ def share_out(there, task, parts, place):
     put(there + STATE, (get(there + STATE) // TURN + 1) * TURN + parts * PARTS)
     while take_part(there):
         pass
+    looks = 0
     while get(there + DONE) < parts:
+        looks += 1
+        if looks > SHORT:
+            give_way()  # if this is the core of a helper that is not done
         pause()
 
 
 @njit(nogil=True)
+def in_the_way(there):
+    """Is it on the core of who called, or woke it?"""
+    here = core()
+    return here >= 0 and here == get(there + CORE)
+
+
+@njit(nogil=True)
 def help_others(there, patience, taken):
-    """Until there was nothing to do for long; or until it finds that it has the core of who called: that
-    is noted at the address `taken`."""
+    """Until there was nothing to do for long; or until it is in the way: its core is noted at the address
+    `taken`."""
     looks = 0
     add(there + INSIDE, 1)
     put(taken, -1)
     while looks < patience and get(there + END) == 0 and get(taken) < 0:
-        if has_part(get(there + STATE)) and core() == get(there + CORE):
-            put(taken, get(there + CORE))
+        if in_the_way(there):
+            put(taken, core())
         elif take_part(there):
             looks = 0
         else:
@@ -148,6 +167,9 @@ def each_part(task, parts, place):
     there = board()
     if task == HELP:
         help_others(there, parts, place)
+    elif task == HERE:
+        put(there + CORE, core())
+        put(place, core())
     elif task == STOP:
         put(there + END, 1)
         while get(there + INSIDE) > 0:
@@ -167,44 +189,58 @@ def each_part(task, parts, place):
 EACH_PART = (types.intp,) * 3
 
 
-def left(taken) -> bool:
-    """Go to another core. Linux wakes a thread on the core of who woke it, and may leave both there for
-    a fifth of a second."""
-    if taken < 0 or len(allowed := os.sched_getaffinity(0)) == 1:
-        return False
-    os.sched_setaffinity(0, allowed - {taken})
-    os.sched_setaffinity(0, allowed)
-    return True
+def other_cores(core) -> set:
+    """Where a thread may run so as not to be in the way of that core; none, if there is no choice."""
+    allowed = os.sched_getaffinity(0) if core >= 0 else set()
+    return allowed - {core}
+
+
+def move(thread, cores):
+    """As the system allows."""
+    with suppress(OSError):
+        os.sched_setaffinity(thread, cores)
 
 
 class Helpers:
-    """The threads: they are begun when there is work for them, and never end."""
+    """The threads: they are begun when there is work for them, and never end.
+
+    Linux wakes a thread on the core of who woke it, and may leave both there for a fifth of a second. So
+    a helper is kept from that core while it wakes, and leaves the core of who called when it sees it."""
 
     def __init__(self):
-        self.begun, self.waiting, self.calls = 0, [], SimpleQueue()
+        self.begun, self.waiting = 0, []
 
     def wake(self, count):
-        """Have so many look at the board: soon. The queue, the list and the count are Python's own, so
-        that two who call at once begin a helper too many at worst."""
+        """Have so many look at the board: soon. The list and the count are Python's own, so that two who
+        call at once begin a helper too many at worst."""
+        if self.begun >= count and not self.waiting:
+            return
+        here = ctypes.c_int64()
+        each_part(HERE, 0, ctypes.addressof(here))
+        others = other_cores(here.value)
         while self.begun < count:
-            if self.begun == 0:
-                each_part(HELP, 0, ctypes.addressof(ctypes.c_int64()))  # compiled
             self.begun += 1
             start_new_thread(self.work, ())
         for _ in range(min(count, len(self.waiting))):
             try:
-                self.waiting.pop()
+                thread, called = self.waiting.pop()
             except IndexError:  # somebody else woke it
                 return
-            self.calls.put(None)
+            if others:
+                move(thread, others)
+            called.put(others | {here.value})
 
     def work(self):
-        taken = ctypes.c_int64()
+        thread, called, taken = get_native_id(), SimpleQueue(), ctypes.c_int64()
         while True:
             each_part(HELP, PATIENCE, ctypes.addressof(taken))
-            if not left(taken.value):
-                self.waiting.append(None)
-                self.calls.get()
+            if others := other_cores(taken.value):
+                move(thread, others)
+                move(thread, others | {taken.value})
+            else:
+                self.waiting.append((thread, called))
+                if len(allowed := called.get()) > 1:
+                    move(thread, allowed)
 
 
 helpers = Helpers()
