@@ -337,38 +337,43 @@ class Sequential(Module):
 
     def __init__(self, *layers):
         named = len(layers) == 1 and isinstance(layers[0], dict)
-        self.layers = dict(layers[0]) if named else {str(i): x for i, x in enumerate(layers)}
-        for name, layer in self.layers.items():
+        self.put(layers[0] if named else {str(i): x for i, x in enumerate(layers)})
+        for name, layer in self.layers:
             if isinstance(layer, type) or not callable(layer):
                 raise ArgumentError(
                     f"Sequential: layer {name} is {layer!r}, no module: write Sequential(nn.Flatten(), "
                     "nn.Linear(4, 2)), with the brackets; a list as Sequential(*layers)"
                 )
 
+    def put(self, layers):
+        """{name: layer}. A tuple, which is replaced: so a change of it is seen at once."""
+        self.layers = (*layers.items(),)
+
     def members(self):
         own = {name: x for name, x in vars(self).items() if name != "layers"}
-        return found_in(own | self.layers)
+        return found_in(own | dict(self.layers))
 
     def forward(self, x):
-        for layer in self.layers.values():
+        for _, layer in self.layers:
             x = layer(x)
         return x
 
     def append(self, layer):
-        self.layers[str(len(self))] = layer
+        self[str(len(self))] = layer
         return self
 
     __len__ = lambda self: len(self.layers)
-    __iter__ = lambda self: iter(self.layers.values())
+    __iter__ = lambda self: (layer for _, layer in self.layers)
 
     def __getitem__(self, key):
         """The layer of that number or name; of a slice, a Sequential of the same layers."""
         if isinstance(key, slice):
-            return Sequential(dict([*self.layers.items()][key]))
-        return self.layers[key if isinstance(key, str) else [*self.layers][key]]
+            return Sequential(dict(self.layers[key]))
+        return dict(self.layers)[key] if isinstance(key, str) else self.layers[key][1]
 
     def __setitem__(self, key, layer):
-        self.layers[key if isinstance(key, str) else [*self.layers][key]] = layer
+        name = key if isinstance(key, str) else self.layers[key][0]
+        self.put(dict(self.layers) | {name: layer})
 
 
 class Collection(Module):

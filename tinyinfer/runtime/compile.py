@@ -27,6 +27,7 @@ from ..graph.passes import STANDARD, fuse, optimize, split
 from ..graph.trace import record
 from ..graph.tree import leaves, refilled
 from ..graph.verify import wrong_state
+from .arena import in_lines
 from .executor import Executor
 from .kinds import KINDS, arrays_in, is_changeable, items, kind_of, same, too_many
 from .machine import machine
@@ -322,7 +323,7 @@ class Specialization:
         if now != last:
             born = [state.node.born for state in self.prologue.states.values()]
             if seen != born:
-                ready = self.prologue.run_all(())
+                ready = [*map(in_lines, self.prologue.run_all(()))]
             self.ready = now, born, ready
         return ready
 

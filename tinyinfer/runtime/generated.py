@@ -26,7 +26,7 @@ from ..kernels.crew import EACH_PART, each_part, helpers
 from ..kernels.native import contiguous, entry, kinds_of, sources
 from ..kernels.threads import chosen_threads
 from ..kernels.written import symbol
-from .arena import Arena, tell
+from .arena import Arena, in_lines, tell
 from .codegen import Writer, states_of
 from .executor import Executor, own, writable
 from .machine import known_machines
@@ -43,8 +43,8 @@ class Program:
         writer = Writer(plan, name)
         self.plan, self.text, self.asks = plan, writer.text, bool(writer.python)
         self.states = states_of(plan.graph)
-        self.kept = writer.constants  # whose addresses these are:
-        self.constants = np.array([x.ctypes.data for x in writer.constants], np.int64)
+        self.kept = [*map(in_lines, writer.constants)]  # whose addresses these are:
+        self.constants = np.array([x.ctypes.data for x in self.kept], np.int64)
         self.parts = max((call.parts for call in writer.calls), default=1)
         self.path = kept_at(self.text, writer.name)
         if self.parts > 1:
