@@ -135,7 +135,7 @@ class Compiled:
     def __call__(self, *args, **named):
         last = self.last
         if last is not None and not named and last.serves(args):
-            return last(args)
+            return last.call(args)
         tensors = arrays_in((args, named))
         if mode.trace or any(x.node.value is None for x in tensors):
             return self.eager(*args, **named)
@@ -145,7 +145,7 @@ class Compiled:
             found = Specialization(self, args, named)
             known[:] = [s for s in known if s.can_hold()] + [found]
         self.last = found
-        return found(tensors)
+        return found.call(tensors)
 
     def _known(self, kind) -> list:
         """The Specializations for such arguments. Of very many kinds the oldest is forgotten."""
@@ -300,7 +300,7 @@ class Specialization:
             same(m.face(), face) for m, face in self.faces.items()
         )
 
-    def __call__(self, tensors):
+    def call(self, tensors):
         if self.taped:
             return refilled(self.result, self.on_tape(tensors))
         made = self.compute(tensors)

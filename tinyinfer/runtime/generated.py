@@ -115,6 +115,7 @@ class Runner(Executor):
         super().__init__(program.plan, arena=partial(Generated, program))
         self.program, self.sure = program, None
         self.states = [(s, s in program.plan.graph.updates) for s in program.states]
+        self.made = [n.spec for n in program.plan.graph.outputs]
         give_back()
 
     def _call(self, inputs, watch):
@@ -125,8 +126,8 @@ class Runner(Executor):
             self.sure = Edits.kinds
             graph.expect_states()
         arena, kept = self._idle_or_new()
-        results = [writable(arrays, n.spec) for arrays, n in zip(kept, graph.outputs)]
-        states = [own(s) if mine else s.held.value for s, mine in self.states]
+        results = [*map(writable, kept, self.made)]
+        states = self.states and [own(s) if mine else s.held.value for s, mine in self.states]
         if program.parts > 1:
             helpers.wake(program.parts - 1)
         try:
