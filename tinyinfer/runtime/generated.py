@@ -64,22 +64,30 @@ class Generated(Arena):
 
     def __init__(self, program: Program, plan: Plan):
         super().__init__(plan)
-        self.program, self.error = program, None
-        self.after = (program.constants,)
-        if program.asks:
-            self.callback = CALLBACK(self.ask)
-            self.after += (ctypes.cast(self.callback, ctypes.c_void_p).value,)
+        self.run_all, self.after = program.run, (program.constants,)
 
     def call(self, inputs, results, states):
         """`states` are the arrays of those of the program."""
-        self.given, self.filled = (inputs, results, states), False
         arrays = self.memory, *inputs, *results, *states, *self.after
         try:
-            try:
-                self.program.run(*arrays)
-            except BufferError:  # there are gaps in some
-                some = [contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays]
-                self.program.run(*some)
+            self.run_all(*arrays)
+        except BufferError:  # there are gaps in some
+            self.run_all(*[contiguous(x) if isinstance(x, np.ndarray) else x for x in arrays])
+
+
+class Asking(Generated):
+    """The same, where some steps are for Python."""
+
+    def __init__(self, program: Program, plan: Plan):
+        super().__init__(program, plan)
+        self.program, self.error = program, None
+        self.callback = CALLBACK(self.ask)
+        self.after += (ctypes.cast(self.callback, ctypes.c_void_p).value,)
+
+    def call(self, inputs, results, states):
+        self.given, self.filled = (inputs, results, states), False
+        try:
+            super().call(inputs, results, states)
             if self.error:
                 tell(*self.error, self.plan.graph)
         finally:
@@ -112,7 +120,8 @@ class Runner(Executor):
     """Calls the function of a program."""
 
     def __init__(self, program: Program):
-        super().__init__(program.plan, arena=partial(Generated, program))
+        arena = Asking if program.asks else Generated
+        super().__init__(program.plan, arena=partial(arena, program))
         self.program, self.sure = program, None
         self.states = [(s, s in program.plan.graph.updates) for s in program.states]
         self.made = [n.spec for n in program.plan.graph.outputs]
