@@ -1,6 +1,8 @@
 """cond, while_loop and scan in a generated function: `if`, `while` and `for` of it, and nothing that
 Python would have to do; the results are those of the interpreter."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -192,3 +194,35 @@ def test_deep_in_one_another(depth):
 
     f = agree(lambda x: fn(x, depth), [X], [-X], [abs(X)], has="", python=depth > 10)
     assert ("it is deep in others" in f.source) == (depth > 10)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped_soon():
+    """A signal comes in a moment, as of Ctrl-C."""
+
+    def stop(*_):
+        raise Stopped
+
+    before = signal.signal(signal.SIGALRM, stop)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="this system has no timer that signals")
+@pytest.mark.parametrize("bound", [None, 10**15])
+def test_a_loop_without_end_hears_a_signal(stopped_soon, bound):
+    @ti.compile
+    def grown(x):
+        return ti.while_loop(lambda x: x.max() < 9.0, lambda x: x * 2.0, x, bound=bound)
+
+    with ti.no_grad():
+        assert grown(ti.ones(3)).tolist() == [16.0] * 3
+        stopped_soon()
+        with pytest.raises(Stopped):
+            grown(ti.zeros(3))
+        assert grown(ti.ones(3)).tolist() == [16.0] * 3

@@ -6,7 +6,7 @@
     def net(arena, image, weight, result, constants):        # addresses
         a = float32(arena + 640, 64, 120)                    # an array, of which only the place is unknown
         gemm(Static(rows=14), 0, 1, a, image, weight)        # a call of a kernel, where its code lies
-        if flag(flags(arena + 64)):                                 # if, while and for are those of the machine
+        if flag(flags(arena + 64)):                          # if, while and for are those of the machine
             ...
 
     @native
@@ -20,6 +20,7 @@ graphs that use it; and this function, in which there is nothing but calls, in a
 import ast
 import hashlib
 import inspect
+import os
 import textwrap
 from contextlib import contextmanager
 from functools import cache
@@ -37,7 +38,7 @@ from .crew import EACH_PART, each_part
 from .finite import zero_times
 from .gather import outside
 from .launch import write_launch
-from .micro import Value, builder, i8, i32, i64, loop, micro, number
+from .micro import Value, builder, call, i8, i32, i64, loop, micro, number, void
 from .native import address_of, full_name
 from .static import Static
 
@@ -198,6 +199,23 @@ def python(callback, step):
     b.position_at_end(go_on)
 
 
+SECONDS = "_time64" if os.name == "nt" else "time"  # of the C library
+
+
+def listen():
+    """Once a second, in a loop: let Python see whether somebody wants to stop, as by Ctrl-C."""
+    b, context = builder(), cpu_target.target_context
+    last = cgutils.alloca_once(b, i64)  # 0 in the beginning
+    then, now = b.load(last), call(SECONDS, i64, i64(0)).ir  # instead of null: where to put it too
+    b.store(now, last)
+    with b.if_then(b.and_(b.icmp_signed("!=", then, i64(0)), b.icmp_signed("!=", then, now))):
+        has_gil = call("PyGILState_Ensure", i32)
+        wanted = call("PyErr_CheckSignals", i32).ir
+        call("PyGILState_Release", void, has_gil)
+        with b.if_then(b.icmp_signed("!=", wanted, i32(0)), likely=False):
+            context.call_conv.return_exc(b)  # which Python has noted
+
+
 # ---- if, while, for --------------------------------------------------------------------------------
 
 ENDS = []  # the block behind the function that is written
@@ -276,4 +294,5 @@ def turns(test):
     b.position_at_end(after)
 
 
-__all__ = ["constant", "copy", "finite", "flag", "inside", "python", "there", "whole", *MAKERS]
+__all__ = ["constant", "copy", "finite", "flag", "inside", "listen", "python", "there", "whole"]
+__all__ += MAKERS

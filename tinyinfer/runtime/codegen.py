@@ -263,6 +263,7 @@ class Writer(Text):
         captured, flag = xs[len(ys) :], f"flag({self.expression(run.flag)})"
 
         def turn():
+            self.write("listen()")
             self.nested(run.body, (*ys, *captured), run.spare)
             self.copies(ys, run.spare)
             self.nested(run.test, (*ys, *captured), (run.flag,))
@@ -289,6 +290,7 @@ class Writer(Text):
 
         if run.turns:
             with self.inside(f"for {t} in range({len(run.turns)}):"):
+                self.write("listen()")
                 given = *mine, *map(row, rows), *captured
                 self.nested(run.body, given, (*run.spare, *map(row, ys[run.op.carries :])))
                 self.copies(mine, run.spare)
