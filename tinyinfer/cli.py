@@ -11,6 +11,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
+from threading import Thread
 from time import perf_counter
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from .runtime.compile import compile as compiled
 from .runtime.memory import PLANNERS, SHARED
 from .runtime.order import POLICIES
 from .runtime.plan import plan as planned
+from .runtime.select import load as load_kernels
 
 app = typer.Typer(
     help="Train networks, evaluate them, and look at them.",
@@ -149,6 +151,8 @@ def train(
     recipe, seed, compile = settings(file.recipe(data), seed, compile, given, resume and out)
     manual_seed(seed)
     set_num_threads(threads)
+    if compile or (compile is None and data != Data.digits):  # of them there are few
+        Thread(target=load_kernels).start()  # while zlib unpacks the data, without Python
     halves = datasets.load(data)
     run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan, compile)
     out = out or training.folder.new(name)

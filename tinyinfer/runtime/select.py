@@ -145,7 +145,7 @@ def within(selection):
 def load():
     """With Numba: when the first kernel is looked for."""
     from ..kernels import fast  # noqa: F401
-    from . import fusing  # noqa: F401
+    from . import fusing, generated  # noqa: F401
 
 
 NUMPY = Selection(fast=False)
