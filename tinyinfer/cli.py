@@ -64,6 +64,8 @@ def main() -> int:
             raise
         print(f"error: {one_line(in_file or told(error))}", file=sys.stderr)
         return 2
+    finally:
+        gc.freeze()  # at the end Python would look through all that is left, only to go
 
 
 def told(error) -> str:
