@@ -50,8 +50,9 @@ UsageError = typer.BadParameter.__base__  # typer does not name it
 
 def main() -> int:
     """Run the command in sys.argv. Returns the exit status; 2 after an error, told in one line."""
-    # Graphs and machine code stay: to look through them again and again took half a second.
-    gc.set_threshold(10_000)
+    # Modules, graphs and machine code stay, and what goes makes hardly any cycles: to look for some
+    # took half a second.
+    gc.set_threshold(100_000)
     args = [arg for arg in sys.argv[1:] if arg != "--traceback"]
     try:
         return app(args or ["--help"], standalone_mode=False) or 0
