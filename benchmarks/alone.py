@@ -27,7 +27,9 @@ def found(what, *args, **environment):
 
 
 def output(*command, **environment):
-    done = subprocess.run(command, env=os.environ | environment, text=True, capture_output=True)
+    """What it prints. Python may keep bytecode, as it does wherever something is installed."""
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | environment
+    done = subprocess.run(command, env=env, text=True, capture_output=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout

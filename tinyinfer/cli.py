@@ -11,6 +11,7 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
+from threading import Thread
 from time import perf_counter
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from .runtime.compile import compile as compiled
 from .runtime.memory import PLANNERS, SHARED
 from .runtime.order import POLICIES
 from .runtime.plan import plan as planned
+from .runtime.select import load as load_kernels
 
 app = typer.Typer(
     help="Train networks, evaluate them, and look at them.",
@@ -48,8 +50,9 @@ UsageError = typer.BadParameter.__base__  # typer does not name it
 
 def main() -> int:
     """Run the command in sys.argv. Returns the exit status; 2 after an error, told in one line."""
-    # Graphs and machine code stay: to look through them again and again took half a second.
-    gc.set_threshold(10_000)
+    # Modules, graphs and machine code stay, and what goes makes hardly any cycles: to look for some
+    # took half a second.
+    gc.set_threshold(100_000)
     args = [arg for arg in sys.argv[1:] if arg != "--traceback"]
     try:
         return app(args or ["--help"], standalone_mode=False) or 0
@@ -62,6 +65,8 @@ def main() -> int:
             raise
         print(f"error: {one_line(in_file or told(error))}", file=sys.stderr)
         return 2
+    finally:
+        gc.freeze()  # at the end Python would look through all that is left, only to go
 
 
 def told(error) -> str:
@@ -149,6 +154,8 @@ def train(
     recipe, seed, compile = settings(file.recipe(data), seed, compile, given, resume and out)
     manual_seed(seed)
     set_num_threads(threads)
+    if compile or (compile is None and data != Data.digits):  # of them there are few
+        Thread(target=load_kernels).start()  # while zlib unpacks the data, without Python
     halves = datasets.load(data)
     run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan, compile)
     out = out or training.folder.new(name)

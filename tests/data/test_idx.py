@@ -33,7 +33,15 @@ def test_numbers_are_big_endian(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, content), np.array([1, 256], np.int16))
 
 
-@pytest.mark.parametrize("content", [PLAIN, gzip.compress(PLAIN)], ids=["plain", "gzipped"])
+FORMS = {
+    "plain": PLAIN,
+    "gzipped": gzip.compress(PLAIN),
+    "in parts": gzip.compress(PLAIN[:20]) + gzip.compress(PLAIN[20:]),
+    "padded": gzip.compress(PLAIN) + bytes(9),
+}
+
+
+@pytest.mark.parametrize("content", FORMS.values(), ids=FORMS)
 def test_files_may_be_gzipped(tmp_path, content):
     np.testing.assert_array_equal(read(tmp_path, content, idx.IMAGES), ARRAY)
 
@@ -58,6 +66,7 @@ DAMAGED = {
     "trailing":         (PLAIN + b"\0",                     "goes on after the 24 bytes"),
     "trailing, gzip":   (gzip.compress(PLAIN + b"\0"),      "goes on after the 24 bytes"),
     "truncated gzip":   (gzip.compress(PLAIN)[:-9],         "ended before the end-of-stream"),
+    "gzip magic":       (b"\x1f\x8b",                      "ended before the end-of-stream"),
     "gzip header":      (flipped(gzip.compress(PLAIN), 2),  "compression method"),
     "gzip stream":      (flipped(gzip.compress(PLAIN), 10), "Error"),
     "gzip checksum":    (flipped(gzip.compress(PLAIN), -8), "CRC"),

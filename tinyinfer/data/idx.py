@@ -9,6 +9,7 @@ Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits
 import gzip
 import struct
 import zlib
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
@@ -21,7 +22,7 @@ TYPES = {
     for code, name in {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}.items()
 }
 IMAGES, LABELS = 0x803, 0x801  # uint8 with three axes, and with one
-PIECE = 1 << 20
+DENSEST = 1032  # bytes that one byte of deflate stands for, at most
 
 
 def read(path, magic=None, remedy="delete it, and it is downloaded again") -> np.ndarray:
@@ -30,36 +31,43 @@ def read(path, magic=None, remedy="delete it, and it is downloaded again") -> np
     Raises LoadError, with the `remedy`, if the file is missing, damaged, too short or too long.
     """
     try:
-        with open(path, "rb") as file:
-            packed = file.peek(2)[:2] == b"\x1f\x8b"
-            return parse(gzip.GzipFile(fileobj=file) if packed else file, magic)
+        data = Path(path).read_bytes()
+        return parse(unpacked(data) if data[:2] == b"\x1f\x8b" else data, magic)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise LoadError(f"{path}: {error}: {remedy}") from None
 
 
-def parse(file, magic) -> np.ndarray:
-    (found,) = struct.unpack(">I", take(file, 4, "magic"))
+def unpacked(data) -> bytes:
+    """Of a gzipped file, which ends with checksum and length. To know the length saves a quarter of the
+    time; and in one piece, nothing waits for Python in between."""
+    size = int.from_bytes(data[-4:], "little")
+    with suppress(zlib.error):
+        found = zlib.decompress(data, 16 + zlib.MAX_WBITS, min(size, DENSEST * len(data)))
+        if data.endswith(struct.pack("<2I", zlib.crc32(found), len(found) % 2**32)):
+            return found
+    return gzip.decompress(data)  # it is damaged, or in several parts
+
+
+def parse(data, magic) -> np.ndarray:
+    head, rest = take(memoryview(data), 4, "magic")
+    (found,) = struct.unpack(">I", head)
     code, rank = divmod(found, 256)
     if magic not in (None, found) or code not in TYPES:
         wanted = f"{magic:08x}" if magic else "00 00, a type from 08 to 0e, and the number of axes"
         raise ValueError(f"it starts with {found:08x}, expected {wanted}")
-    shape = struct.unpack(f">{rank}I", take(file, 4 * rank, "axes"))
-    dtype = TYPES[code]
-    numbers = take(file, prod(shape) * dtype.itemsize, "numbers")
-    if file.read(1):
+    axes, rest = take(rest, 4 * rank, "axes")
+    shape, dtype = struct.unpack(f">{rank}I", axes), TYPES[code]
+    numbers, rest = take(rest, prod(shape) * dtype.itemsize, "numbers")
+    if rest:
         raise ValueError(f"it goes on after the {len(numbers)} bytes of numbers expected")
     return np.frombuffer(numbers, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
-def take(file, size, what) -> bytearray:
-    """`size` bytes, a piece at a time: a header that lies gets no more memory than there is file."""
-    data = bytearray()
-    while len(data) < size:
-        piece = file.read(min(size - len(data), PIECE))
-        if not piece:
-            raise ValueError(f"it ends after {len(data)} of the {size} bytes of {what}")
-        data += piece
-    return data
+def take(data, size, what):
+    """The first `size` bytes, and the rest."""
+    if len(data) < size:
+        raise ValueError(f"it ends after {len(data)} of the {size} bytes of {what}")
+    return data[:size], data[size:]
 
 
 def write(path, array):

@@ -10,6 +10,7 @@ Zeros and ones take nothing, any other number is part of an addition (fma).
 
 from collections import Counter
 from fractions import Fraction
+from math import gcd
 from typing import NamedTuple
 
 from .simd import constant, f32, fma
@@ -37,7 +38,7 @@ def shared(matrix) -> Shared:
     steps, count = [], len(matrix[0])
     while True:
         have = Counter(pair for found in inside for pair in found)
-        ones = Counter(pair for found in inside for pair, a in found.items() if abs(a) == 1)
+        ones = Counter(pair for found in inside for pair, one in found.items() if one)
         best = max(have, key=lambda pair: (have[pair], ones[pair]), default=None)
         if have[best] < 2:
             return Shared(steps, rows)
@@ -51,18 +52,20 @@ def shared(matrix) -> Shared:
 
 
 def pairs(row) -> dict:
-    """{(i, j, q): a} where a (x_i + q x_j) is in the row, and q need not be rounded: as a float, which is
-    compared in no time."""
-    found = {}
-    for i, a in row.items():
-        for j, b in row.items():
-            if i != j and is_dyadic(q := b / a):
-                found[i, j, float(q)] = a
+    """{(i, j, q): is a 1 or -1?} where a (x_i + q x_j) is in the row, and q need not be rounded: as a
+    float, which is compared in no time."""
+    found, ratios = {}, [(i, *a.as_integer_ratio()) for i, a in row.items()]
+    for i, p, q in ratios:
+        for j, r, s in ratios:
+            over, under = r * q, s * p  # r/s by p/q
+            if i != j and is_power_of_two(under // gcd(over, under)):
+                found[i, j, over / under] = abs(p) == q
     return found
 
 
-def is_dyadic(q) -> bool:
-    return q.denominator & (q.denominator - 1) == 0
+def is_power_of_two(n) -> bool:
+    n = abs(n)
+    return n & (n - 1) == 0
 
 
 def exact(matrix) -> list:

@@ -68,7 +68,10 @@ class Kept(FunctionCache):
     def load_overload(self, sig, context):
         """Numba would first prepare to compile: that takes longer than to load all of a network."""
         know_runtime()
-        return self._load_overload(sig, context)
+        found = self._load_overload(sig, context)
+        if not found:
+            told.begin()
+        return found
 
 
 @cache
@@ -250,14 +253,22 @@ def full_name(f):
 
 
 class told:
-    """While it is open; if that takes long."""
+    """While it is open, if that takes long, from when something has to be compiled."""
+
+    timers = []
 
     def __init__(self, f):
         self.timer = Timer(SLOW, lambda: print(f"compiling {full_name(f)} ...", file=sys.stderr))
+        self.timer.daemon = True
 
     def __enter__(self):
-        self.timer.daemon = True
-        self.timer.start()
+        self.timers.append(self.timer)
 
     def __exit__(self, *error):
-        self.timer.cancel()
+        self.timers.pop().cancel()
+
+    @classmethod
+    def begin(cls):
+        for timer in cls.timers[-1:]:
+            if not timer.ident:
+                timer.start()

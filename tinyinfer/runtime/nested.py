@@ -2,6 +2,7 @@
 scratch memory of the step, so that it lies in the arena around it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -99,10 +100,30 @@ class Rows:
             copy(mine, now)
 
 
+class InSteps(Nested):
+    """Of a fused step: planned only if there is no better one, and by NumPy, for in machine code it
+    would be a kernel of its own."""
+
+    name = "nested"
+
+    def __init__(self, graph):
+        self.__dict__["graph"] = graph
+
+    @cached_property
+    def plan(self):
+        return Plan(self.graph)
+
+    @property
+    def scratch(self):
+        return (room(self.plan),)
+
+    def run(self, memory):
+        return Inside(Arena(self.plan, memory))
+
+
 @kernel(Fused)
 def fused(op, y, *xs):
-    plan = Plan(op.graph)  # one in machine code would be a kernel of its own
-    return Nested("nested", lambda memory: Inside(Arena(plan, memory)), (room(plan),))
+    return InSteps(op.graph)
 
 
 @kernel(Cond)

@@ -145,7 +145,7 @@ def within(selection):
 def load():
     """With Numba: when the first kernel is looked for."""
     from ..kernels import fast  # noqa: F401
-    from . import fusing  # noqa: F401
+    from . import fusing, generated  # noqa: F401
 
 
 NUMPY = Selection(fast=False)
@@ -180,7 +180,8 @@ def select(graph: Graph, selection=None, layouts=None) -> Graph:
     start = perf_counter()
     layouts = layouts or layouts_for(graph)
     turned = turn(graph)
-    ways = [Way(layout(turned, to=to) if to else turned, selection) for to in layouts]
+    known = {}
+    ways = [Way(layout(turned, to=to) if to else turned, selection, known) for to in layouts]
     best = min(ways, key=lambda way: way.seconds).graph()
     new = fuse(together(best, fits=has_kernel), fits=has_kernel)
     change = Change("select", graph, new, perf_counter() - start)
@@ -199,10 +200,11 @@ def has_kernel(n) -> bool:
 
 
 class Way:
-    """The graph in one layout, with the best choice for each step."""
+    """The graph in one layout, with the best choice for each step. Those that are `known` are of all
+    layouts: most steps are equal to others."""
 
-    def __init__(self, laid_out: Graph, selection):
-        self.laid_out, self.selection = laid_out, selection
+    def __init__(self, laid_out: Graph, selection, known):
+        self.laid_out, self.selection, self.known = laid_out, selection, known
         self.fixed = fixed(laid_out)
         self.chosen = {n: self.best(n) for n in laid_out.steps}
 
@@ -218,10 +220,13 @@ class Way:
 
     def cheapest(self, n) -> Choice:
         specs = n.spec, *[x.spec for x in n.inputs]
-        found = self.selection.alternatives(n.op, specs)
         once = len(n.inputs) > 1 and n.inputs[1] in self.fixed
-        found = [replace(c, seconds=c.seconds + self.packing(c, specs, once)) for c in found]
-        return min(found, key=lambda c: c.seconds)
+        what = n.op, specs, once
+        if what not in self.known:
+            found = self.selection.alternatives(n.op, specs)
+            found = [replace(c, seconds=c.seconds + self.packing(c, specs, once)) for c in found]
+            self.known[what] = min(found, key=lambda c: c.seconds)
+        return self.known[what]
 
     def packing(self, choice, specs, once) -> float:
         """To pack weights takes a while, if they change."""

@@ -86,15 +86,16 @@ class Text:
 
     def finished(self, name, about, addresses) -> str:
         body = "\n".join(with_forms_used(self.lines))
-        there = lambda word, *texts: any(re.search(rf"\b{word}\b", text) for text in texts)
-        used = [word for word in written.__all__ if there(word, body)]
-        odd = ", ".join(word for word in ODD if there(word, body, *self.statics))
+        words = {*WORD.findall(body)}
+        used = words & {*written.__all__}
+        words.update(*map(WORD.findall, self.statics))
+        odd = ", ".join(word for word in ODD if word in words)
         modules = [n if n == called else f"{n} as {called}" for _, n, called in self.modules]
         imports = {
             "tinyinfer.kernels": sorted(modules),
             "tinyinfer.kernels.native": ["native"],
             "tinyinfer.kernels.static": ["Static"],
-            "tinyinfer.kernels.written": sorted({*used, "there", "whole"}),
+            "tinyinfer.kernels.written": sorted(used | {"there", "whole"}),
         }
         taken = ", ".join(addresses)
         lines = [
@@ -140,12 +141,13 @@ def wrapped(text) -> list[str]:
     return [*lines, rest]
 
 
+WORD = re.compile(r"\w+")
 FORM = re.compile(r" +(\w+) = \w+(\(.*\))?")
 
 
 def with_forms_used(lines) -> list[str]:
     """Without those which give an array a form, `x = float32(x, 3)`, that nobody asks for."""
-    words = lambda text: re.findall(r"\w+", text.partition("#")[0])
+    words = lambda text: WORD.findall(text.partition("#")[0])
     every = Counter(word for text in lines for word in words(text))
     found = [(text, FORM.fullmatch(text)) for text in lines]
     return [text for text, form in found if not form or every[form[1]] > words(text).count(form[1])]
