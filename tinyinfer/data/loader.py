@@ -9,6 +9,7 @@ import numpy as np
 from ..core.check import whole
 from ..core.tensor import tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..kernels import threads
 from .datasets import Dataset
 from .transforms import parted
 
@@ -92,7 +93,10 @@ def batch_of(dataset, rows, transform, rng):
 
 
 def ahead(batches):
-    """The same batches: while one is in use, a thread makes the next."""
+    """The same batches: while one is in use, a thread makes the next, if a core is left for it."""
+    if threads.chosen >= threads.cores():
+        yield from batches
+        return
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while batch := coming.result():

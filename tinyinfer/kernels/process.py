@@ -12,10 +12,12 @@ from functools import partial
 from importlib import import_module
 from subprocess import DEVNULL, PIPE, Popen
 
+from .threads import cores
+
 
 def worthwhile() -> bool:
     """Is there a core for one, and a Python to start?"""
-    return (os.cpu_count() or 1) > 1 and not hasattr(sys, "frozen")
+    return cores() > 1 and not hasattr(sys, "frozen")
 
 
 class Process:
