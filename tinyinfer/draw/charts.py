@@ -18,6 +18,7 @@ LINE_HEIGHT = 0.075  # of a line of text, as a part of the height of a chart
 SHOWN = 36  # images
 COLUMNS = 9
 ROW, HALF = 1.4, 0.42  # inches: of a row, and half of an image
+GAP = math.nan, math.nan
 FEWEST = 6  # columns: narrower, the words do not fit
 
 
@@ -178,15 +179,16 @@ def tiles(figure, shape, images, captions, confidence, colour):
     half = HALF * np.array(images.shape[2:0:-1]) / max(images.shape[1:3])  # of an image
     inside = {"in_layout": False}  # of the axes, whose size is known
     text = {"ha": "center", **inside}
+    frames = []
     for i, (image, caption, sure) in enumerate(zip(images, captions, confidence)):
         row, column = divmod(i, columns)
         x, y = column + 0.5, ROW * (row + 0.5)
         (left, top), (right, bottom) = (x, y) - half, (x, y) + half
         box = left, right, bottom, top
         ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=box, **inside)
-        frame = [left, right, right, left, left], [top, top, bottom, bottom, top]
-        ax.plot(*frame, color=colour, linewidth=1.2, **inside)
+        frames += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top), GAP]
         style = {"fontsize": 8 if small else 10, "fontweight": "bold", "va": "bottom"}
         ax.text(x, top - 0.05, caption, **text, **style)
         ax.text(x, bottom + 0.05, f"{100 * sure:.0f} %", fontsize=8, color=MUTED, va="top", **text)
+    ax.plot(*zip(*frames), color=colour, linewidth=1.2, **inside)
     ax.set(xlim=(0, columns), ylim=(ROW * rows, 0))
