@@ -8,6 +8,7 @@ import tinyinfer as ti
 from tinyinfer.data import DataLoader, Dataset, ahead, digits
 from tinyinfer.data.transforms import Compose, Pad, RandomRotation, RandomShift
 from tinyinfer.errors import ArgumentError, DTypeError, ShapeError
+from tinyinfer.kernels import threads
 
 N = 50
 TOY = Dataset(
@@ -72,7 +73,8 @@ def test_a_run_goes_on_exactly_where_it_broke_off(start):
     assert bits(make().epoch(3, start=start)) == bits(make().epoch(3))[start:]
 
 
-def test_while_a_batch_is_in_use_the_next_is_made():
+def test_while_a_batch_is_in_use_the_next_is_made(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: threads.chosen + 1)
     made = [Event() for _ in range(3)]
 
     def batches():
@@ -85,6 +87,12 @@ def test_while_a_batch_is_in_use_the_next_is_made():
         assert all(later.wait(10) for later in made[i + 1 : i + 2])
         assert not any(later.is_set() for later in made[i + 2 :])
     assert i == 2
+
+
+def test_where_no_core_is_left_for_it_no_thread_makes_batches(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: threads.chosen)
+    makers = ahead(threading.current_thread() for _ in range(3))
+    assert set(makers) == {threading.current_thread()}
 
 
 def test_an_error_ahead_comes_with_its_batch():

@@ -41,8 +41,10 @@ def both(make) -> list:
     return [*zip(runs, [*found, losses(runs[1])])]
 
 
+@pytest.mark.parametrize("worth", [0, 50_000])  # the last batch is compiled, or not
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_every_loss_is_the_same_to_rounding(recipe):
+def test_every_loss_is_the_same_to_rounding(recipe, worth, monkeypatch):
+    monkeypatch.setattr("tinyinfer.train.loop.WORTH", worth)
     (_, expected), (run, found) = both(lambda **options: small.run(recipe, **options))
     assert isinstance(run.learn, Compiled) and isinstance(run.in_use, Compiled)
     assert np.allclose(found, expected, rtol=1e-4)
@@ -84,12 +86,28 @@ class Counted(small.Small):
         return super().forward(x)
 
 
-def test_it_is_traced_once_for_each_kind_of_batch():
+def test_it_is_traced_once_for_each_kind_of_batch(monkeypatch):
+    monkeypatch.setattr("tinyinfer.train.loop.WORTH", 3 * 4)
     run = small.run(model=Counted, compiled=True)
     Counted.calls = 0
     fit(run)
     assert Counted.calls == 3  # batches of 32, the last one of 4, and the test images
     assert len(run.learn.kinds) == 2 and len(run.in_use.kinds) == 1
+
+
+def test_the_rest_is_not_compiled_if_it_is_little(monkeypatch):
+    monkeypatch.setattr("tinyinfer.train.loop.WORTH", 3 * 4 + 1)
+    run = small.run(model=Counted, compiled=True)
+    Counted.calls = 0
+    fit(run)
+    assert Counted.calls == 2 + 3  # the last one of 4 in each epoch
+    assert len(run.learn.kinds) == 1
+
+
+def test_all_in_one_batch_is_no_rest():
+    run = small.run(replace(small.RECIPE, batch_size=200), compiled=True)
+    fit(run)
+    assert len(run.learn.kinds) == 1
 
 
 def content(path):

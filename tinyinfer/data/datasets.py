@@ -56,10 +56,16 @@ class Dataset:
         images, labels = self.batch([index(i)])
         return images[0], int(labels[0])
 
-    def batch(self, rows) -> tuple[np.ndarray, np.ndarray]:
-        """Of these rows, float32 images (b, channels, height, width) in [0, 1], and labels (b,)."""
+    def batch(self, rows, moves=(), rng=None) -> tuple[np.ndarray, np.ndarray]:
+        """Of these rows, float32 images (b, channels, height, width) in [0, 1], and labels (b,).
+
+        moves: transforms that move pixels, which are done first: bytes move in a third of the time.
+        """
         rows = self._rows(rows)
-        return self.images[rows] / np.float32(self.peak), self.labels[rows]
+        images = self.images[rows]
+        for move in moves:
+            images = move.apply(images, rng)
+        return images / np.float32(self.peak), self.labels[rows]
 
     def subset(self, indices) -> "Dataset":
         """The images of these indices, in their order; or those where a mask is true."""

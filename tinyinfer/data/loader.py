@@ -9,7 +9,9 @@ import numpy as np
 from ..core.check import whole
 from ..core.tensor import tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..kernels import threads
 from .datasets import Dataset
+from .transforms import parted
 
 
 class DataLoader:
@@ -58,9 +60,10 @@ class DataLoader:
 
     def _batch(self, order, epoch, b):
         rows = order[b * self.batch_size :][: self.batch_size]
-        images, labels = batch_of(self.dataset, rows)
-        if self.transform:
-            images = np.ascontiguousarray(self.transform(images, self._rng(epoch, b)))
+        rng = self.transform and self._rng(epoch, b)
+        images, labels, transform = batch_of(self.dataset, rows, self.transform, rng)
+        if transform:
+            images = np.ascontiguousarray(transform(images, rng))
             made = f"DataLoader: the transform made {images.dtype}{list(images.shape)}"
             if len(images) != len(labels):
                 raise ShapeError(f"{made} of {len(labels)} images: it has to give as many")
@@ -73,13 +76,16 @@ class DataLoader:
         return np.random.Generator(np.random.Philox(seeds))
 
 
-def batch_of(dataset, rows):
+def batch_of(dataset, rows, transform, rng):
+    """Images, labels, and what of the transform is left to do."""
     if isinstance(dataset, Dataset):
-        return dataset.batch(rows)
+        moves, rest = parted(transform)
+        return *dataset.batch(rows, moves, rng), rest
     items = [dataset[i] for i in rows.tolist()]
     try:
         images, labels = zip(*items, strict=True)
-        return np.stack(images).astype(np.float32), np.array([index(y) for y in labels])
+        images = np.stack(images).astype(np.float32)
+        return images, np.array([index(y) for y in labels]), transform
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"DataLoader: {error}: items are pairs of an image, all of one shape, and a whole number"
@@ -87,7 +93,10 @@ def batch_of(dataset, rows):
 
 
 def ahead(batches):
-    """The same batches: while one is in use, a thread makes the next."""
+    """The same batches: while one is in use, a thread makes the next, if a core is left for it."""
+    if threads.chosen >= threads.cores():
+        yield from batches
+        return
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while batch := coming.result():

@@ -4,9 +4,9 @@ Images are float32 (n, channels, height, width). What is random draws from `rng`
 """
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core.check import whole
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -14,6 +14,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 
 class Transform:
     random = False
+    moves = False  # pixels, and nothing else, with zeros from outside: `apply` takes bytes too
 
     def __call__(self, images, rng=None) -> np.ndarray:
         """`images`, transformed. Raises DTypeError or ShapeError if they are no such batch."""
@@ -51,6 +52,7 @@ class Pad(Transform):
     """`pixels` of zeros on each of the four sides."""
 
     pixels: int
+    moves = True
 
     def __post_init__(self):
         whole("Pad", self.pixels)
@@ -79,6 +81,7 @@ class Fit(Transform):
 
     height: int
     width: int
+    moves = True
 
     def __post_init__(self):
         whole("Fit height", self.height, 1)
@@ -99,16 +102,19 @@ class RandomShift(Transform):
     """Each image by up to `pixels` whole pixels down or up, and right or left; zeros come in."""
 
     pixels: int
-    random = True
+    random = moves = True
 
     def __post_init__(self):
         whole("RandomShift", self.pixels)
 
     def apply(self, images, rng):
-        n, _, *size = images.shape
-        windows = sliding_window_view(Pad(self.pixels)(images), size, axis=(2, 3))
-        top, left = rng.integers(2 * self.pixels + 1, size=(2, n))
-        return windows[np.arange(n), :, top, left]
+        n, ways = len(images), 2 * self.pixels + 1
+        padded = Pad(self.pixels).apply(images, rng)
+        image, channel, *pixel = padded.strides
+        shape, strides = images.shape[1:], (image, *pixel, channel, *pixel)
+        windows = np.ndarray((n, ways, ways, *shape), images.dtype, padded, strides=strides)
+        top, left = rng.integers(ways, size=(2, n))
+        return windows[np.arange(n), top, left]
 
 
 @dataclass(frozen=True)
@@ -163,3 +169,10 @@ class Compose(Transform):
         for t in self.transforms:
             images = t(images, rng)
         return images
+
+
+def parted(transform):
+    """(moves, rest): first what only moves pixels, then what is left of it, or None."""
+    each = transform.transforms if isinstance(transform, Compose) else (transform,)
+    moves = [*takewhile(lambda t: getattr(t, "moves", False), each)]
+    return moves, Compose(*each[len(moves) :]) if moves else transform

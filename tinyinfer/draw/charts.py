@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from .style import AMBER, BLUE, FAINT, GREEN, MUTED, PAPER, sheet
 
+MODULES = "matplotlib.figure", "matplotlib.backends.backend_agg"  # needed, and slow to import
 LINES = {
     "train": {"color": AMBER.line, "linestyle": (0, (4, 1.5)), "linewidth": 1.6},
     "test": {"color": BLUE.line, "linestyle": "-", "linewidth": 2.2},
@@ -17,6 +18,7 @@ LINE_HEIGHT = 0.075  # of a line of text, as a part of the height of a chart
 SHOWN = 36  # images
 COLUMNS = 9
 ROW, HALF = 1.4, 0.42  # inches: of a row, and half of an image
+GAP = math.nan, math.nan
 FEWEST = 6  # columns: narrower, the words do not fit
 
 
@@ -66,14 +68,14 @@ def panel(ax, epochs, lines):
 
 
 def scale(ax, values):
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     low, high = np.nanmin(values), np.nanmax(values)
     if 0 < SPAN * low < high:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_minor_locator(NullLocator())
     elif low >= 0:
         ax.set_ylim(0, 1.06 * high or 1)
 
@@ -175,16 +177,18 @@ def tiles(figure, shape, images, captions, confidence, colour):
     ax.set_axis_off()
     small = any(len(caption) > 9 for caption in captions)
     half = HALF * np.array(images.shape[2:0:-1]) / max(images.shape[1:3])  # of an image
-    text = {"ha": "center", "in_layout": False}
+    inside = {"in_layout": False}  # of the axes, whose size is known
+    text = {"ha": "center", **inside}
+    frames = []
     for i, (image, caption, sure) in enumerate(zip(images, captions, confidence)):
         row, column = divmod(i, columns)
         x, y = column + 0.5, ROW * (row + 0.5)
         (left, top), (right, bottom) = (x, y) - half, (x, y) + half
         box = left, right, bottom, top
-        ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=box)
-        frame = [left, right, right, left, left], [top, top, bottom, bottom, top]
-        ax.plot(*frame, color=colour, linewidth=1.2)
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=box, **inside)
+        frames += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top), GAP]
         style = {"fontsize": 8 if small else 10, "fontweight": "bold", "va": "bottom"}
         ax.text(x, top - 0.05, caption, **text, **style)
         ax.text(x, bottom + 0.05, f"{100 * sure:.0f} %", fontsize=8, color=MUTED, va="top", **text)
+    ax.plot(*zip(*frames), color=colour, linewidth=1.2, **inside)
     ax.set(xlim=(0, columns), ylim=(ROW * rows, 0))

@@ -2,6 +2,7 @@
 of matrices may use. Its library decides for itself, by the number of cores: too many for the matrices of
 small networks, and disastrous where others use the cores."""
 
+import os
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,6 +21,10 @@ def set_num_threads(n: int):
     global chosen
     chosen = whole("set_num_threads", n, 1)
     chosen_threads.stay(dict.fromkeys(libraries(), chosen))
+
+
+def cores() -> int:
+    return os.cpu_count() or 1
 
 
 # Operations that a part should have at least: to hand it over costs as long as some ten thousand.

@@ -6,11 +6,13 @@ import os
 import platform
 import re
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
 from ..core.tensor import placeholder
+from ..draw import charts
 from ..errors import ArgumentError, LoadError
 from ..graph.graph import Graph
 from ..graph.passes import optimize
@@ -69,23 +71,22 @@ class Folder:
         path = self.path / WEIGHTS
         return path if path.exists() else self.checkpoint
 
-    def finish(self, run) -> list[Path]:
-        """What is left when all is learned: weights and pictures. Returns their paths."""
-        from ..draw import charts  # matplotlib takes half a second
+    def finish(self, run, begin=partial) -> list[Path]:
+        """What is left when all is learned: weights and pictures. Returns their paths.
 
+        begin: of `meanwhile`, by which pictures are drawn in another process.
+        """
         path = self.path / WEIGHTS
         weights.save(run, path)
         title = f"{type(run.model).__name__} on {run.train.name}"
         scores = run.scores or run.examine()
-        pictures = [
-            charts.curves(run.rows, self.path / "curves.png", title),
-            draw(run.model, run.input_shape, self.path / "graph.svg"),
-            charts.mistakes(
-                run.test.images, scores.labels, scores.predicted, scores.confidence,
-                self.path / "mistakes.png", run.test.classes, title,
-            ),
-        ]  # fmt: skip
-        return [path, *pictures]
+        mistakes = begin(
+            charts.mistakes, run.test.images, scores.labels, scores.predicted, scores.confidence,
+            self.path / "mistakes.png", run.test.classes, title,
+        )  # fmt: skip
+        curves = begin(charts.curves, run.rows, self.path / "curves.png", title)
+        graph = draw(run.model, run.input_shape, self.path / "graph.svg")
+        return [path, graph, mistakes(), curves()]
 
 
 def draw(model, input_shape, path, color_by=None, change=None) -> Path:

@@ -16,10 +16,13 @@ TEST_BATCH = 256  # at most
 
 def normalization(dataset) -> Normalize:
     """To mean 0 and variance 1 in each channel, over the whole data set."""
-    pixels, channels = dataset.images, "nchw,nchw->c"
-    count = pixels.size // pixels.shape[1]
-    mean = pixels.sum((0, 2, 3), dtype=np.int64) / count
-    square = np.einsum(channels, pixels, pixels, dtype=np.int64, casting="safe") / count
+    pixels, size = dataset.images, dataset.images[0, 0].size
+    holds = np.min_scalar_type(
+        size * dataset.peak**2
+    )  # the sum over an image: twice as fast as int64
+    squares = np.einsum("nchw,nchw->nc", pixels, pixels, dtype=holds, casting="safe")
+    each = pixels.sum((2, 3), dtype=holds), squares
+    mean, square = (x.sum(0, dtype=np.int64) / (len(pixels) * size) for x in each)
     std = np.sqrt(square - mean * mean)
     return Normalize(*(tuple((x / dataset.peak).tolist()) for x in (mean, std)))
 

@@ -45,7 +45,8 @@ class Run:
     here. With debug_nan a NonFiniteError names the first op that made a NaN or an infinity.
     compiled: a step, and the testing, is one function by ti.compile, so that what the model does
     in Python it does once; the same to rounding. By default if 50,000 images or more are learned
-    from, counted anew in every epoch. With debug_nan nothing is.
+    from, counted anew in every epoch; so too for the batch at the end of an epoch that is smaller than
+    the others, which Python runs if there are less of its images. With debug_nan nothing is.
     Raises ShapeError if the model does not fit to the data.
     """
 
@@ -61,10 +62,13 @@ class Run:
         self.optimizer = recipe.make_optimizer(model)
         self.schedule = recipe.make_schedule(self.optimizer, self.steps)
         self.watch = Watch(self) if debug_nan else nullcontext()
-        worth = recipe.epochs * len(train) >= WORTH
-        self.compiled = worth if compiled is None else compiled
+        worth = lambda images: recipe.epochs * images >= WORTH
+        self.compiled = worth(len(train)) if compiled is None else compiled
         faster = compile if self.compiled and not debug_nan else lambda fn: fn
-        self.learn, self.in_use = faster(step_of(model, self.optimizer, recipe)), faster(model)
+        step = step_of(model, self.optimizer, recipe)
+        self.learn, self.in_use = faster(step), faster(model)
+        self.size = min(recipe.batch_size, len(train))
+        self.learn_rest = self.learn if worth(len(train) % self.size) else step
         self.sums, self.rows = Sums(), []
         self.scores = None  # of the last test that this process made
         self.go_to(0, 0)
@@ -101,7 +105,8 @@ class Run:
             with np.errstate(all="ignore"), self.watch:  # a NaN is found by looking at the loss
                 self.model.train()
                 images, labels = next(self.batches)
-                self.count(labels, *self.learn(images, labels))
+                learn = self.learn if len(labels) == self.size else self.learn_rest
+                self.count(labels, *learn(images, labels))
                 scores = self.examine() if last else None
         except GraphError as error:
             if self.compiled:
