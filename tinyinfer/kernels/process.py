@@ -21,8 +21,7 @@ def worthwhile() -> bool:
 
 
 class Process:
-    """Answers come in the order of what was asked, and are small: nobody reads them while it is asked. It
-    ends with the `with`, or with this process.
+    """Answers come in the order of what was asked. It ends with the `with`, or with this process.
 
     What goes wrong there ends it without a word: then `ask` raises OSError, and `answer` EOFError.
     """

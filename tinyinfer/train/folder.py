@@ -80,13 +80,13 @@ class Folder:
         weights.save(run, path)
         title = f"{type(run.model).__name__} on {run.train.name}"
         scores = run.scores or run.examine()
+        curves = begin(charts.curves, run.rows, self.path / "curves.png", title)
         mistakes = begin(
             charts.mistakes, run.test.images, scores.labels, scores.predicted, scores.confidence,
             self.path / "mistakes.png", run.test.classes, title,
         )  # fmt: skip
-        curves = begin(charts.curves, run.rows, self.path / "curves.png", title)
         graph = draw(run.model, run.input_shape, self.path / "graph.svg")
-        return [path, graph, mistakes(), curves()]
+        return [path, curves(), graph, mistakes()]
 
 
 def draw(model, input_shape, path, color_by=None, change=None) -> Path:
