@@ -8,22 +8,16 @@ import shlex
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from shutil import which
 
 import pytest
 
 from tinyinfer import cli, data
-from tinyinfer.draw import charts
 from tinyinfer.nn import file
 
 TINYINFER = [sys.executable, "-c", "import sys; from tinyinfer import cli; sys.exit(cli.main())"]
 LENET = Path(__file__).parents[1] / "models" / "lenet.py"
-
-for name in charts.MODULES:  # with them no run here starts a process that imports them
-    import_module(name)
 
 # Small, and quick: the command line is what is tested.
 NET = """
@@ -372,26 +366,6 @@ def test_stopped_while_it_draws(net):
     assert (stopped.returncode, error) == (130, "")
     assert "Stopped by SIGINT after 2 of 2 epochs, and saved. To go on:" in rest
     assert f"tinyinfer {shlex.join(command[:2])} --data digits --out run --resume" in rest
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="that is how they are found")
-def test_stopped_it_leaves_no_process_behind(net, tmp_path):
-    def processes():
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                found += [path] if f"MARK={tmp_path}".encode() in path.read_bytes() else []
-        return len(found)
-
-    Path("net.py").write_text(NET.replace("epochs=2", "epochs=60"))
-    with start("train", "net.py", MARK=str(tmp_path)) as stopped:
-        for line in stopped.stdout:
-            if line.startswith("epoch"):
-                break
-        assert processes() == min(2, os.cpu_count())  # one of them to draw
-        stopped.send_signal(signal.SIGINT)
-        stopped.communicate()
-    assert processes() == 0
 
 
 def test_nothing_of_typer_or_rich_is_needed_for_the_rest():

@@ -24,10 +24,8 @@ from . import data as datasets
 from . import reproduce as tables
 from . import train as training
 from .core.trace import no_grad
-from .draw import charts
 from .errors import TinyinferError
 from .graph.file import write
-from .kernels.process import meanwhile
 from .kernels.threads import set_num_threads
 from .ops import manual_seed, zeros
 from .runtime import machine as machines
@@ -156,25 +154,22 @@ def train(
     recipe, seed, compile = settings(file.recipe(data), seed, compile, given, resume and out)
     manual_seed(seed)
     set_num_threads(threads)
-    with meanwhile(*charts.MODULES) as begin:
-        if compile or (compile is None and data != Data.digits):  # of them there are few
-            Thread(target=load_kernels).start()  # while zlib unpacks the data, without Python
-        halves = datasets.load(data)
-        run = training.Run(
-            file.build(), recipe, *halves, file.input_shape, seed, debug_nan, compile
-        )
-        out = out or training.folder.new(name)
+    if compile or (compile is None and data != Data.digits):  # of them there are few
+        Thread(target=load_kernels).start()  # while zlib unpacks the data, without Python
+    halves = datasets.load(data)
+    run = training.Run(file.build(), recipe, *halves, file.input_shape, seed, debug_nan, compile)
+    out = out or training.folder.new(name)
 
-        training.Folder(out).make()
-        about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
-        console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
-        several = ["--threads", threads] if threads > 1 else []
-        with resumable(run, "train", model, "--data", data, "--out", out, *several, "--resume"):
-            with Live(run) as live:
-                training.fit(run, out, resume, live)
-            console.print(result(run))
-            written = training.Folder(out).finish(run, begin)
-        console.print(f"{out}: {', '.join(path.name for path in written)}")
+    training.Folder(out).make()
+    about = f"{len(run.train):,} images to learn from, {len(run.test):,} to test"
+    console.print(f"{type(run.model).__name__} on {data}: {about}; in {out}", style="bold")
+    several = ["--threads", threads] if threads > 1 else []
+    with resumable(run, "train", model, "--data", data, "--out", out, *several, "--resume"):
+        with Live(run) as live:
+            training.fit(run, out, resume, live)
+        console.print(result(run))
+        written = training.Folder(out).finish(run)
+    console.print(f"{out}: {', '.join(path.name for path in written)}")
 
 
 def settings(recipe, seed, compile, given, resumed):

@@ -1,6 +1,5 @@
 import json
 import os
-from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +7,6 @@ import small_run as small
 
 import tinyinfer as ti
 from tinyinfer import data
-from tinyinfer.draw import charts
-from tinyinfer.kernels.process import Process
 from tinyinfer.train import Recipe, evaluate, fit, folder, inputs, weights
 
 
@@ -74,19 +71,6 @@ def test_the_pictures_show_the_last_test(tmp_path, monkeypatch):
     assert np.array_equal(again.scores.predicted, run.scores.predicted)
     monkeypatch.setattr("tinyinfer.train.loop.evaluate", None)
     folder.Folder(tmp_path).finish(run)
-
-
-def test_another_process_draws_the_same_pictures(tmp_path):
-    fit(run := small.run())
-    with Process(*charts.MODULES) as other:
-        written = []
-        for name, begin in ("here", partial), ("there", other.begin):
-            (tmp_path / name).mkdir()
-            written.append(folder.Folder(tmp_path / name).finish(run, begin))
-        assert other.begin(os.getpid)() == other.there.pid  # nothing failed there
-    pictures = (paths[1:] for paths in written)
-    for here, there in zip(*pictures, strict=True):
-        assert here.name == there.name and here.read_bytes() == there.read_bytes()
 
 
 @pytest.mark.parametrize("images, sizes", [(50, {50}), (360, {180}), (257, {128, 129})])

@@ -8,7 +8,6 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from .style import AMBER, BLUE, FAINT, GREEN, MUTED, PAPER, sheet
 
-MODULES = "matplotlib.figure", "matplotlib.backends.backend_agg"  # needed, and slow to import
 LINES = {
     "train": {"color": AMBER.line, "linestyle": (0, (4, 1.5)), "linewidth": 1.6},
     "test": {"color": BLUE.line, "linestyle": "-", "linewidth": 2.2},

@@ -11,7 +11,7 @@
     borrowed                NumPy's arrays as they lie
     recorded, written       what a kernel would do, written down; what generated functions are made of
     launch, crew            a kernel in several threads: its parts, and who takes them
-    process, aside          another process; what takes long to compile, in both
+    aside                   what takes long to compile, in two processes
     math, program           curves of vectors; elementwise steps as programs for vectors
 
     chain                   elementwise steps in one pass over memory

@@ -1,16 +1,20 @@
 """Kernels compiled by two processes: Numba compiles one at a time in each.
 
-here                compiles from the front of the queue
-another process     from its end, as soon as that takes long; what it made lies on disk
+    here                compiles from the front of the queue
+    another process     from its end, as soon as that takes long; what it made lies on disk
+
+A process is started, and not forked: threads do not outlive a fork, and locks that they had stay locked.
 """
 
+import os
+import pickle
+import sys
 from collections import deque
-from contextlib import suppress
 from importlib import import_module
+from subprocess import DEVNULL, PIPE, Popen
 from threading import Event, Thread
 
 from .native import entry
-from .process import Process, worthwhile
 
 SOON = 0.5  # seconds, about what another process takes to begin: less is not worth it
 
@@ -31,20 +35,31 @@ def compile_all(jobs):
 
 def share(waiting, done):
     """What waits for long goes to another process. If that fails, it is compiled when it is needed."""
-    if not done.wait(SOON) and worthwhile():
-        with suppress(
-            IndexError, OSError, EOFError
-        ):  # IndexError: the last one was taken meanwhile
+    if not done.wait(SOON) and (os.cpu_count() or 1) > 1 and not hasattr(sys, "frozen"):
+        try:
             hand_over(waiting)
+        except (IndexError, OSError):  # the last one was taken meanwhile; or there is no process
+            pass
 
 
 def hand_over(waiting):
-    with Process(__name__) as other:
+    command = sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"
+    there = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=there) as other:
         while waiting:
             f, kinds = waiting.pop()
-            other.ask(compiled, f.__module__, f.__name__, kinds)
-            other.answer()
+            pickle.dump((f.__module__, f.__name__, kinds), other.stdin)
+            other.stdin.flush()
+            if not other.stdout.readline():
+                return
 
 
-def compiled(module, name, kinds):
-    entry(getattr(import_module(module), name), kinds)
+def serve():
+    """Compile what is asked for, until nothing more is."""
+    while True:
+        try:
+            module, name, kinds = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        entry(getattr(import_module(module), name), kinds)
+        print("done", flush=True)

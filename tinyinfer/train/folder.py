@@ -6,13 +6,11 @@ import os
 import platform
 import re
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
 from ..core.tensor import placeholder
-from ..draw import charts
 from ..errors import ArgumentError, LoadError
 from ..graph.graph import Graph
 from ..graph.passes import optimize
@@ -71,22 +69,23 @@ class Folder:
         path = self.path / WEIGHTS
         return path if path.exists() else self.checkpoint
 
-    def finish(self, run, begin=partial) -> list[Path]:
-        """What is left when all is learned: weights and pictures. Returns their paths.
+    def finish(self, run) -> list[Path]:
+        """What is left when all is learned: weights and pictures. Returns their paths."""
+        from ..draw import charts  # matplotlib takes half a second
 
-        begin: of `meanwhile`, by which pictures are drawn in another process.
-        """
         path = self.path / WEIGHTS
         weights.save(run, path)
         title = f"{type(run.model).__name__} on {run.train.name}"
         scores = run.scores or run.examine()
-        curves = begin(charts.curves, run.rows, self.path / "curves.png", title)
-        mistakes = begin(
-            charts.mistakes, run.test.images, scores.labels, scores.predicted, scores.confidence,
-            self.path / "mistakes.png", run.test.classes, title,
-        )  # fmt: skip
-        graph = draw(run.model, run.input_shape, self.path / "graph.svg")
-        return [path, curves(), graph, mistakes()]
+        pictures = [
+            charts.curves(run.rows, self.path / "curves.png", title),
+            draw(run.model, run.input_shape, self.path / "graph.svg"),
+            charts.mistakes(
+                run.test.images, scores.labels, scores.predicted, scores.confidence,
+                self.path / "mistakes.png", run.test.classes, title,
+            ),
+        ]  # fmt: skip
+        return [path, *pictures]
 
 
 def draw(model, input_shape, path, color_by=None, change=None) -> Path:
