@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 OURS = "tinyinfer"
+WARM = 1e-2  # seconds: a thread may wait half of that until Python lets it begin
 
 
 def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
@@ -26,15 +27,17 @@ def interleaved(rivals: dict, rounds: int, warmup: int = 3) -> dict[str, float]:
 
 
 def medians(rivals: dict, rounds: int, clock=time.perf_counter, least=2e-3) -> dict[str, float]:
-    """The same for short ones, which run many times in a row, for `least` seconds. Each runs as often for
-    nothing before it is timed, so that it finds its own numbers in the caches: after another one has
-    moved much it takes milliseconds until they are there again. And it has the cores for itself."""
+    """The same for short ones, which run many times in a row, for `least` seconds. Before it is timed each
+    runs as long for nothing, and no less than WARM, so that it finds its threads awake and its own numbers
+    in the caches: after another one has moved much it takes milliseconds until they are there again. And
+    it has the cores for itself."""
     turns = {name: turns_of(run, least) for name, run in rivals.items()}
     times = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, run in rivals.items():
             wait_for_threads()
-            for _ in range(turns[name]):
+            warm = time.perf_counter() + max(least, WARM)
+            while time.perf_counter() < warm:
                 run()
             start = clock()
             for _ in range(turns[name]):
